@@ -1,0 +1,1 @@
+"""Where things run: deployments, schedules, work pools and the `still` command."""

@@ -1,0 +1,1 @@
+"""Prefect flows that read as the diagrams of the papers."""

@@ -1,0 +1,1 @@
+"""Typed, frozen recipes and the presets that ship with the package."""

