@@ -1,0 +1,141 @@
+r"""Where the final answer stands in a response.
+
+    response -> solution part (the thought does not count) -> last \boxed{}, braces balanced
+
+STILL-2 and STILL-3 take the last `\boxed{}`; an answer in the thought, in an unclosed box or in a
+truncated response is none. All scans are linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+END_OF_THOUGHT = ("<|end_of_thought|>", "</think>")
+BEGIN_OF_THOUGHT = ("<|begin_of_thought|>", "<think>")
+BEGIN_OF_SOLUTION = ("<|begin_of_solution|>", "<answer>")
+END_OF_SOLUTION = ("<|end_of_solution|>", "</answer>")
+STOP_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|eot_id|>")
+
+BOX_COMMANDS = ("\\boxed", "\\fbox")
+JOIN_LIMIT = 40
+"""Most characters between two boxes that still form one answer."""
+
+
+class Box(NamedTuple):
+    """A box and where it stands."""
+
+    start: int
+    end: int
+    """One past the closing brace."""
+    content: str
+
+
+class SolutionPart(NamedTuple):
+    """The part of a response in which the answer counts."""
+
+    text: str | None
+    """None where the thought never ended."""
+    marked: bool
+    """Whether the response carries markers of thought or solution."""
+
+
+def solution_part(response: str) -> SolutionPart:
+    """The text after the thought, without stop tokens."""
+    text, marked = response, False
+    end = max(text.rfind(token) for token in END_OF_THOUGHT)
+    if end >= 0:
+        marked = True
+        text = text[text.index(">", end) + 1 :]
+    # A thought that began (again) and never ended was truncated: nothing after it is a solution.
+    if any(token in text for token in BEGIN_OF_THOUGHT):
+        return SolutionPart(None, True)
+    begin = max(text.rfind(token) for token in BEGIN_OF_SOLUTION)
+    if begin >= 0:
+        marked = True
+        text = text[text.index(">", begin) + 1 :]
+    for token in (*END_OF_SOLUTION, *STOP_TOKENS):
+        cut = text.find(token)
+        if cut >= 0:
+            text = text[:cut]
+    return SolutionPart(text, marked)
+
+
+def closing_brace(text: str, opening: int) -> int:
+    r"""Index of the brace that closes the one at `opening`, -1 where none does. `\{` is no brace."""
+    depth, index, end = 0, opening, len(text)
+    while index < end:
+        char = text[index]
+        if char == "\\":
+            index += 2
+            continue
+        if char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+            if depth == 0:
+                return index
+        index += 1
+    return -1
+
+
+def last_box(text: str, before: int | None = None) -> Box | None:
+    r"""The last `\boxed{...}` that starts before `before`; None where there is none or it is unclosed.
+
+    A box without braces (`\boxed 5`) runs to the next blank or dollar sign.
+    """
+    stop = len(text) if before is None else before
+    start = max(text.rfind(command, 0, stop) for command in BOX_COMMANDS)
+    if start < 0:
+        return None
+    after = start + (5 if text.startswith("\\fbox", start) else 6)
+    while after < len(text) and text[after] in " \t\n":
+        after += 1
+    if after < len(text) and text[after] == "{":
+        end = closing_brace(text, after)
+        return None if end < 0 else Box(start, end + 1, text[after + 1 : end].strip())
+    bare = re.compile(r"[^\s${}]*").match(text, after)
+    end = bare.end() if bare else after
+    return Box(start, end, text[after:end].rstrip(".,")) if end > after else None
+
+
+_DELIMITERS = re.compile(r"\$|\\[()\[\]]|\\q?quad|\\[,;!: ]|\\text\s*\{|\\mbox\s*\{|[{}\s]")
+
+
+def _joins(between: str) -> bool:
+    """Whether the text between two boxes makes them one answer: punctuation alone, or "... and"."""
+    if len(between) > JOIN_LIMIT or "\n\n" in between:
+        return False
+    words = _DELIMITERS.sub(" ", between).strip()
+    if not words.strip(",;+& "):
+        return True
+    return bool(re.search(r"(?:^|\W)(?:and|or)$", words)) and not re.search(r"[=.]", words)
+
+
+def boxed_answer(text: str, *, join: bool) -> str | None:
+    """Content of the last box, or of the last boxes joined by commas."""
+    box = last_box(text)
+    if box is None:
+        return None
+    contents, first = [box.content], box
+    while join and len(contents) < 64:
+        previous = last_box(text, first.start)
+        if previous is None or previous.end > first.start:
+            break
+        if not _joins(text[previous.end : first.start]):
+            break
+        contents.append(previous.content)
+        first = previous
+    return ", ".join(reversed(contents))
+
+
+def extract_final_answer(response_text: str) -> str | None:
+    r"""The last `\boxed{}` of the solution part; None where there is none.
+
+    >>> extract_final_answer(r"<think>\boxed{1}</think> So it is \boxed{\frac{1}{2}}.")
+    '\\frac{1}{2}'
+    >>> extract_final_answer(r"<think>maybe \boxed{1}") is None
+    True
+    """
+    part = solution_part(response_text)
+    return None if part.text is None else boxed_answer(part.text, join=False)

@@ -1,0 +1,173 @@
+"""Verification of a file of pairs, in order, in bounded memory.
+
+pairs.jsonl -> Answer -> VerifierPool -> verdicts.jsonl (+ quarantine, + disagreements)
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from still_core.errors import ConfigError, explain
+from still_core.problems.problem import AnswerKind
+from still_core.verify.answer import Answer
+from still_core.verify.conventions import Conventions
+from still_core.verify.pool import VerifierPool
+from still_core.verify.verdict import Verdict
+
+IN_FLIGHT_PER_WORKER = 64
+"""Answers that wait for a worker at any time: bounds memory whatever the file's size."""
+MAX_NAMED = 5
+"""Malformed rows that the summary names; all of them stand in the quarantine file."""
+
+
+@dataclass(kw_only=True)
+class FileSummary:
+    """What became of a file of pairs."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    quarantined: list[str] = field(default_factory=list)
+    """`line N: reason` of the first malformed rows."""
+    num_quarantined: int = 0
+    seconds: float = 0.0
+    disagreements: int | None = None
+    """None where no audit was asked for."""
+
+    def lines(self) -> list[str]:
+        """The summary for a person."""
+        total = sum(self.outcomes.values())
+        rate = total / self.seconds if self.seconds else 0.0
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items()))
+        lines = [f"{total} answers in {self.seconds:.2f} s ({rate:.0f} answers/s): {counts}"]
+        if self.num_quarantined:
+            lines.append(f"{self.num_quarantined} malformed rows: " + "; ".join(self.quarantined))
+        if self.disagreements is not None:
+            lines.append(f"{self.disagreements} disagreements with the second verifier")
+        return lines
+
+
+def read_pair(line: str) -> Answer:
+    """One row as an answer.
+
+    Raises:
+        ValueError: not a JSON object, or a field is missing or of the wrong type.
+    """
+    row: Any = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    for name in ("id", "gold", "pred"):
+        if name not in row:
+            raise ValueError(f"no field {name!r}")
+    kind = row.get("kind") or "math"
+    if kind not in list(AnswerKind):
+        raise ValueError(f"kind {kind!r} is none of {', '.join(AnswerKind)}")
+    choices = row.get("choices") or ()
+    if not isinstance(choices, list | tuple):
+        raise ValueError("choices is not a list")
+    return Answer(
+        id=str(row["id"]),
+        gold=_as_text(row["gold"], "gold"),
+        pred=_as_text(row["pred"], "pred"),
+        kind=AnswerKind(kind),
+        choices=tuple(str(choice) for choice in choices),
+    )
+
+
+def _as_text(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None and name == "pred":
+        return ""
+    if isinstance(value, int | float | list | dict) and not isinstance(value, bool):
+        return json.dumps(value)
+    raise ValueError(f"{name} is {type(value).__name__}, not text")
+
+
+def verify_file(
+    source: Path,
+    target: Path,
+    *,
+    workers: int = 1,
+    deadline_s: float = 2.0,
+    audit: bool = False,
+    conventions: Conventions | None = None,
+) -> FileSummary:
+    """Judge every row of `source` into `target`; malformed rows go to `target`.quarantine.jsonl.
+
+    Raises:
+        ConfigError: `source` can not be read or `target` can not be written.
+    """
+    if not source.is_file():
+        raise ConfigError(explain("--input", got=str(source), expected="a readable JSONL file"))
+    if source.resolve() == target.resolve():
+        raise ConfigError(
+            explain("--output", got=str(target), expected="a file other than --input")
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        out = target.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(explain("--output", got=str(target), expected=str(error))) from error
+    summary, started = FileSummary(), time.perf_counter()
+    with (
+        out,
+        VerifierPool(workers=workers, deadline_s=deadline_s, conventions=conventions) as pool,
+    ):
+        for answer, verdict in _judged(source, target, pool, workers, summary):
+            out.write(json.dumps(_row(answer, verdict), ensure_ascii=False) + "\n")
+            summary.outcomes[str(verdict.outcome)] += 1
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def _row(answer: Answer, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "id": answer.id,
+        "verdict": str(verdict.outcome),
+        "extracted": verdict.extracted,
+        "rule": verdict.rule,
+        "seconds": round(verdict.seconds, 6),
+    }
+
+
+def _judged(
+    source: Path, target: Path, pool: VerifierPool, workers: int, summary: FileSummary
+) -> Iterator[tuple[Answer, Verdict]]:
+    """Answers with their verdicts, in order; at most a bounded number in flight."""
+    waiting: deque[tuple[Answer, Future[Verdict]]] = deque()
+    for answer in _answers(source, target, summary):
+        waiting.append((answer, pool.submit(answer)))
+        while len(waiting) > IN_FLIGHT_PER_WORKER * workers or (waiting and waiting[0][1].done()):
+            first, future = waiting.popleft()
+            yield first, future.result()
+    for first, future in waiting:
+        yield first, future.result()
+
+
+def _answers(source: Path, target: Path, summary: FileSummary) -> Iterator[Answer]:
+    quarantine = target.with_name(target.name + ".quarantine.jsonl")
+    quarantine.unlink(missing_ok=True)
+    aside: TextIO | None = None
+    try:
+        with source.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield read_pair(line)
+                except (ValueError, RecursionError) as error:
+                    aside = aside or quarantine.open("w", encoding="utf-8")
+                    record = {"line": number, "reason": str(error), "text": line[:2000]}
+                    aside.write(json.dumps(record, ensure_ascii=False) + "\n")
+                    summary.num_quarantined += 1
+                    if len(summary.quarantined) < MAX_NAMED:
+                        summary.quarantined.append(f"line {number}: {error}")
+    finally:
+        if aside is not None:
+            aside.close()

@@ -1,0 +1,102 @@
+"""The pool: typed verdicts, a deadline from outside, any caller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from still_core.errors import ConfigError, VerifierError
+from still_core.problems.problem import AnswerKind
+from still_core.verify import Answer, Outcome, VerifierPool
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[VerifierPool]:
+    with VerifierPool() as pool:
+        yield pool
+
+
+def answer(gold: str, pred: str, kind: AnswerKind = AnswerKind.MATH) -> Answer:
+    return Answer(id="x", gold=gold, pred=pred, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("gold", "pred", "outcome"),
+    [
+        ("1/2", r"\boxed{0.5}", Outcome.CORRECT),
+        ("1/2", r"<think>\boxed{0.5}</think>\boxed{0.6}", Outcome.WRONG),
+        ("1/2", r"<think>\boxed{0.5}", Outcome.NO_ANSWER),
+        ("1/2", r"\boxed{}", Outcome.NO_ANSWER),
+        ("x^2+2x+1", r"\boxed{(x+1)^2}", Outcome.CORRECT),
+        ("2", "7" * 100_000, Outcome.UNPARSABLE),
+        ("", r"\boxed{}", Outcome.ERROR),
+    ],
+)
+def test_every_kind_of_outcome_is_typed(
+    pool: VerifierPool, gold: str, pred: str, outcome: Outcome
+) -> None:
+    assert pool.verify(answer(gold, pred)).outcome is outcome
+
+
+def test_asyncio_and_threads_get_the_same_verdicts_as_the_main_thread(pool: VerifierPool) -> None:
+    answers = [answer(f"{n}+x", f"x+{n % 7}") for n in range(40)]
+    serial = [pool.verify(a).outcome for a in answers]
+
+    async def gather() -> list[Outcome]:
+        return [v.outcome for v in await asyncio.gather(*(pool.averify(a) for a in answers))]
+
+    assert asyncio.run(gather()) == serial
+    found: dict[int, list[Outcome]] = {}
+    threads = [
+        threading.Thread(
+            target=lambda i=i: found.update({i: [pool.verify(a).outcome for a in answers]})
+        )
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found[i] == serial for i in range(8))
+
+
+def test_verify_many_keeps_input_order_and_reports_progress(pool: VerifierPool) -> None:
+    seen: list[int] = []
+    answers = [answer(str(n % 3), str(n % 2)) for n in range(250)]
+    verdicts = pool.verify_many(answers, progress=lambda p: seen.append(p.done))
+    assert [v.outcome is Outcome.CORRECT for v in verdicts] == [n % 3 == n % 2 for n in range(250)]
+    assert seen == [100, 200, 250]
+
+
+def test_a_killed_worker_is_an_error_and_the_next_answer_is_judged() -> None:
+    with VerifierPool() as pool:
+        assert pool.verify(answer("a+b", "b+a")).outcome is Outcome.CORRECT
+        (pid,) = pool.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+        first = pool.verify(answer("a+c", "c+a"))
+        second = pool.verify(answer("a+d", "d+a"))
+    assert first.outcome in (Outcome.ERROR, Outcome.CORRECT)
+    assert second.outcome is Outcome.CORRECT
+
+
+def test_closing_leaves_no_process_behind_and_refuses_further_answers() -> None:
+    pool = VerifierPool()
+    pool.verify(answer("a+b", "b+a"))
+    (pid,) = pool.worker_pids()
+    pool.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(VerifierError, match="closed"):
+        pool.verify(answer("a", "b"))
+
+
+def test_settings_out_of_range_are_refused_in_one_line() -> None:
+    with pytest.raises(ConfigError, match="workers"):
+        VerifierPool(workers=0)
