@@ -70,6 +70,7 @@ class Problem:
         level = known.get("level")
         known["level"] = None if level is None or level != level else float(level)
         known["kind"], known["bucket"] = AnswerKind(known["kind"]), Bucket(known["bucket"])
-        known["choices"] = tuple(known.get("choices") if known.get("choices") is not None else ())
+        choices = known.get("choices")
+        known["choices"] = () if choices is None else tuple(choices)
         known["row"] = int(known["row"])
         return cls(**known)

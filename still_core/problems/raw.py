@@ -28,7 +28,7 @@ class RawResponse:
     row: int
     """0-based row of that file."""
     reasoning: str = ""
-    """A separate reasoning field (R1's API, distilled files); empty where the thought is in `text`."""
+    """A separate reasoning field (as R1 sends it); empty where the thought is in `text`."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet: the problem's columns carry the prefix `problem_`."""

@@ -1,0 +1,379 @@
+"""Benchmark problems inside training data: fingerprints, overlap and the gate.
+
+statement -> normalised words -> exact hash + hashes of word n-grams -> overlap with a benchmark
+
+The papers train on AIME up to 2023 and never mention decontamination; without it a score on AIME24
+or MATH-OAI says nothing. Two tests, either of which makes an overlap:
+
+- exact: the normalised statements are equal, whatever their LaTeX, white space, delimiters, options
+  marks and answer instructions;
+- near: at least `containment` of the benchmark problem's word n-grams stand in the training problem
+  *and* the numbers of both agree. Problems made from one template share their words but not their
+  numbers, so they are no overlap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from still_core.errors import DataError, explain
+from still_core.problems.problem import Problem
+from still_core.problems.recipe import DecontaminateRecipe
+
+FINGERPRINT_VERSION = 1
+"""Changed whenever a fingerprint could change; stands in every fingerprint row."""
+MIN_WORDS = 8
+"""Shorter statements are compared exactly only: a few common words prove nothing."""
+
+_ASK = re.compile(
+    r"please reason step by step[^.]*\\boxed\{\}[^.]*\.?"
+    r"|(?:return|put|give|write) your final (?:answer|response) (?:with)?in \\boxed\{\}\.?"
+    r"|let'?s think step by step\.?",
+    re.IGNORECASE,
+)
+_NOTE = re.compile(r"^\s*(?:problem|question)\s*\d*\s*[:.]\s*|^\s*\d{1,3}\s*[.)]\s+", re.IGNORECASE)
+_WRAPPERS = re.compile(
+    r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mathit|mathsf|operatorname|mbox|hbox|emph|rm|bf"
+    r"|left|right|big|Big|bigg|Bigg|bigl|bigr|displaystyle|limits|nolimits|quad|qquad|hspace|vspace"
+    r"|begin|end|item|par|noindent|centering|label|tag)\b\*?"
+)
+_ENVIRONMENTS = re.compile(
+    r"\{(?:align|aligned|equation|gather|array|center|itemize|enumerate|tabular|split)\*?\}"
+)
+_SAME = (
+    (re.compile(r"\\[dtc]frac"), r"\\frac"),
+    (re.compile(r"\\(?:leq|leqslant)\b"), r"\\le"),
+    (re.compile(r"\\(?:geq|geqslant)\b"), r"\\ge"),
+    (re.compile(r"\\neq\b"), r"\\ne"),
+    (re.compile(r"\\(?:cdots|ldots|dotsc|dotsb|dots)\b|\.\.\.|\u2026"), " dots "),
+    (re.compile(r"\\(?:times|cdot)\b|\u00d7|\u22c5"), " times "),
+    (re.compile(r"\^\s*\\circ\b|\^\s*\{\s*\\circ\s*\}|\\degree\b|\u00b0"), " degrees "),
+    (re.compile(r"(?<=\d)[,]\\?!?(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"[\u2212\u2013\u2014]"), "-"),
+)
+_ASYMPTOTE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
+_WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\W\d_a-z]")
+
+
+def words(statement: str) -> list[str]:
+    """The statement as lower-case words and numbers, free of LaTeX dress and answer instructions.
+
+    CJK text gives one word per character. `$9$-kilometer`, `9-kilometer` and `\\(9\\) kilometer`
+    are the same two words.
+    """
+    text = unicodedata.normalize("NFKC", statement)
+    text = _NOTE.sub("", _ASYMPTOTE.sub(" ", _ASK.sub(" ", text)), count=1)
+    for pattern, replacement in _SAME:
+        text = pattern.sub(replacement, text)
+    text = _ENVIRONMENTS.sub(" ", _WRAPPERS.sub(" ", text))
+    return _WORD.findall(text.lower())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fingerprint:
+    """What is kept of a problem to recognise it: hashes, never its text."""
+
+    problem: str
+    """Id of the problem."""
+    benchmark: str
+    """Name of the benchmark, "" for a training problem."""
+    exact: str
+    """128 bits of the sha256 of the words without spaces."""
+    num_words: int
+    ngrams: tuple[int, ...]
+    """Sorted 60-bit hashes of the distinct word n-grams; () for short statements."""
+    numbers: tuple[str, ...]
+    """The numbers of the statement, sorted, with repeats."""
+    ngram: int
+    version: int = FINGERPRINT_VERSION
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat row for Parquet."""
+        return {**asdict(self), "ngrams": list(self.ngrams), "numbers": list(self.numbers)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Fingerprint:
+        """The inverse of `to_row`.
+
+        Raises:
+            DataError: the row was made by another version of `words`.
+        """
+        if row["version"] != FINGERPRINT_VERSION:
+            raise DataError(
+                explain(
+                    "fingerprints of another version",
+                    got=row["version"],
+                    expected=FINGERPRINT_VERSION,
+                    remedy="make them again from the benchmark",
+                )
+            )
+        return cls(
+            problem=row["problem"],
+            benchmark=row["benchmark"],
+            exact=row["exact"],
+            num_words=int(row["num_words"]),
+            ngrams=tuple(int(item) for item in row["ngrams"]),
+            numbers=tuple(row["numbers"]),
+            ngram=int(row["ngram"]),
+        )
+
+
+def fingerprint(problem: Problem, *, benchmark: str = "", ngram: int = 8) -> Fingerprint:
+    """The fingerprint of one problem."""
+    listed = words(problem.statement)
+    grams = {
+        _hash60(" ".join(listed[start : start + ngram]))
+        for start in range(len(listed) - ngram + 1)
+        if len(listed) >= max(MIN_WORDS, ngram)
+    }
+    return Fingerprint(
+        problem=problem.id,
+        benchmark=benchmark,
+        exact=hashlib.sha256("".join(listed).encode()).hexdigest()[:32],
+        num_words=len(listed),
+        ngrams=tuple(sorted(grams)),
+        numbers=tuple(sorted(word for word in listed if word[0].isdigit())),
+        ngram=ngram,
+    )
+
+
+def fingerprint_benchmarks(
+    benchmarks: Mapping[str, Iterable[Problem]], *, ngram: int = 8
+) -> list[Fingerprint]:
+    """Fingerprints of every benchmark: the table that is an input of the training task."""
+    return [
+        fingerprint(problem, benchmark=name, ngram=ngram)
+        for name in sorted(benchmarks)
+        for problem in benchmarks[name]
+    ]
+
+
+def _hash60(text: str) -> int:
+    # 60 bits stay exact in every table format; collisions at 1e7 n-grams: 4e-5.
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """One training problem that is a benchmark's."""
+
+    problem: str
+    """Id of the training problem."""
+    benchmark: str
+    benchmark_problem: str
+    match: Literal["exact", "near"]
+    containment: float
+    """Share of the benchmark problem's n-grams in the training problem; 1 for exact matches."""
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat row for Parquet."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkOverlap:
+    """Overlap with one benchmark."""
+
+    benchmark: str
+    size: int
+    """Problems in the benchmark, repeats included."""
+    num_found: int
+    """Benchmark problems found in the training data."""
+    num_training: int
+    """Training problems that are this benchmark's."""
+    num_repeats: int
+    """Benchmark problems that repeat another of the same benchmark."""
+
+    @property
+    def share(self) -> float:
+        """num_found / size, in [0, 1]."""
+        return self.num_found / self.size if self.size else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverlapReport:
+    """What decontamination found."""
+
+    kept: list[Problem]
+    """Training problems without overlap, in their order."""
+    overlaps: list[Overlap]
+    """At most one row per training problem and benchmark problem."""
+    benchmarks: list[BenchmarkOverlap]
+    num_training: int
+    waiver: str = ""
+    """Who allowed an overlap above the threshold, and why; set by `require_clean`."""
+
+    @property
+    def dropped(self) -> set[str]:
+        """Ids of the training problems with overlap."""
+        return {overlap.problem for overlap in self.overlaps}
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row per benchmark, for the report's table."""
+        return [
+            {**asdict(item), "share": item.share, "waiver": self.waiver} for item in self.benchmarks
+        ]
+
+
+def decontaminate(
+    problems: Sequence[Problem],
+    benchmarks: Mapping[str, Sequence[Problem]],
+    *,
+    recipe: DecontaminateRecipe | None = None,
+) -> OverlapReport:
+    """Find the training problems that are a benchmark's.
+
+    Args:
+        problems: training problems.
+        benchmarks: problems of every benchmark by name.
+        recipe: n-gram length and containment of a near match.
+    """
+    settings = recipe or DecontaminateRecipe()
+    return match_fingerprints(
+        problems, fingerprint_benchmarks(benchmarks, ngram=settings.ngram), recipe=settings
+    )
+
+
+def match_fingerprints(
+    problems: Sequence[Problem],
+    fingerprints: Sequence[Fingerprint],
+    *,
+    recipe: DecontaminateRecipe | None = None,
+) -> OverlapReport:
+    """As `decontaminate`, from the benchmarks' fingerprints alone.
+
+    Raises:
+        DataError: the fingerprints have another n-gram length than the recipe.
+    """
+    settings = recipe or DecontaminateRecipe()
+    if wrong := {item.ngram for item in fingerprints} - {settings.ngram}:
+        raise DataError(
+            explain("fingerprints of another n-gram length", got=wrong, expected=settings.ngram)
+        )
+    index = _Index(fingerprints)
+    kept: list[Problem] = []
+    overlaps: list[Overlap] = []
+    for problem in problems:
+        found = index.matches(fingerprint(problem, ngram=settings.ngram), settings.containment)
+        overlaps.extend(found)
+        if not found:
+            kept.append(problem)
+    return OverlapReport(
+        kept=kept,
+        overlaps=overlaps,
+        benchmarks=_per_benchmark(fingerprints, overlaps),
+        num_training=len(problems),
+    )
+
+
+class _Index:
+    """Inverted index from exact hashes and n-grams to benchmark problems."""
+
+    def __init__(self, fingerprints: Sequence[Fingerprint]) -> None:
+        self._fingerprints = fingerprints
+        self._exact: dict[str, list[int]] = defaultdict(list)
+        self._ngrams: dict[int, list[int]] = defaultdict(list)
+        for number, item in enumerate(fingerprints):
+            if item.num_words:
+                self._exact[item.exact].append(number)
+            for gram in item.ngrams:
+                self._ngrams[gram].append(number)
+
+    def matches(self, training: Fingerprint, containment: float) -> list[Overlap]:
+        exact = set(self._exact.get(training.exact, ()))
+        shared = Counter(
+            number for gram in training.ngrams for number in self._ngrams.get(gram, ())
+        )
+        found = []
+        for number in sorted(exact | set(shared)):
+            other = self._fingerprints[number]
+            share = 1.0 if number in exact else shared[number] / len(other.ngrams)
+            if number not in exact and (
+                share < containment or not _same_numbers(training.numbers, other.numbers)
+            ):
+                continue
+            found.append(
+                Overlap(
+                    problem=training.problem,
+                    benchmark=other.benchmark,
+                    benchmark_problem=other.problem,
+                    match="exact" if number in exact else "near",
+                    containment=round(share, 4),
+                )
+            )
+        return found
+
+
+def _same_numbers(training: Sequence[str], benchmark: Sequence[str]) -> bool:
+    """Whether every number of the benchmark problem stands in the training problem as often."""
+    return not Counter(benchmark) - Counter(training)
+
+
+def _per_benchmark(
+    fingerprints: Sequence[Fingerprint], overlaps: Sequence[Overlap]
+) -> list[BenchmarkOverlap]:
+    listed = []
+    for name in sorted({item.benchmark for item in fingerprints}):
+        own = [item for item in fingerprints if item.benchmark == name]
+        hits = [overlap for overlap in overlaps if overlap.benchmark == name]
+        listed.append(
+            BenchmarkOverlap(
+                benchmark=name,
+                size=len(own),
+                num_found=len({overlap.benchmark_problem for overlap in hits}),
+                num_training=len({overlap.problem for overlap in hits}),
+                num_repeats=len(own) - len({item.exact for item in own}),
+            )
+        )
+    return listed
+
+
+def require_clean(
+    report: OverlapReport, *, threshold: float = 0.0, waiver: str | None = None
+) -> OverlapReport:
+    """The gate: pass a clean report, record a named waiver, or refuse.
+
+    Args:
+        report: what `decontaminate` found in the data that would be trained on.
+        threshold: share of a benchmark's problems, in [0, 1], that may be in the training data.
+        waiver: who allows more, and why.
+    Returns:
+        The report; with the waiver where one was needed.
+    Raises:
+        DataError: overlap above the threshold and no waiver.
+    """
+    from dataclasses import replace
+
+    above = [item for item in report.benchmarks if item.share > threshold]
+    if not above:
+        return report
+    if waiver and waiver.strip():
+        return replace(report, waiver=waiver.strip())
+    worst = ", ".join(f"{item.benchmark} {item.num_found} of {item.size}" for item in above)
+    raise DataError(
+        explain(
+            "benchmark problems in the training data",
+            got=worst,
+            expected=f"at most {threshold:.1%} of each benchmark",
+            remedy="drop them (decontaminate.drop) or record a named waiver (decontaminate.waiver)",
+        )
+    )
+
+
+def duplicates(problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """Problems that are the same problem: first id -> ids of its repeats, in order."""
+    first: dict[str, str] = {}
+    repeats: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        key = fingerprint(problem).exact
+        if key in first:
+            repeats[first[key]].append(problem.id)
+        else:
+            first[key] = problem.id
+    return dict(repeats)

@@ -1,0 +1,614 @@
+"""Rows of files as they really are: streamed, bounded, every bad one named with file and line.
+
+path -> files -> Row | Quarantined -> adapters
+
+Reads JSONL, JSON (an array, an object with rows under one key, or a single object), Parquet and
+CSV, each also gzip-compressed, and ZIP archives of these; from a local path, any fsspec URI or a
+hub data set. Memory is bounded by `Limits.max_row_bytes`, whatever the length of a line.
+
+A row that can not be read is data, not an error: it comes out as `Quarantined` and is counted. A
+file that can not be opened at all raises `DataError`.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from still_core.errors import ConfigError, DataError, explain
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".zip")
+ROW_KEYS = ("example", "examples", "data", "rows", "questions", "problems", "instances", "items")
+"""Keys under which a JSON object holds its rows (Gaokao uses `example`)."""
+_CHUNK_BYTES = 1 << 20
+_MAX_KEY_BYTES = 256
+
+
+class MalformedRow(DataError):
+    """A row that can not be used; args are (reason code, detail)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one row may cost."""
+
+    max_row_bytes: int = 16 << 20
+    """Longer rows are skipped without being held in memory."""
+    max_depth: int = 64
+    """Deepest nesting of objects and lists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One row as it stands in its file."""
+
+    file: str
+    line: int
+    """1-based line on which the row starts; row number + 1 for Parquet and hub data sets."""
+    index: int
+    """0-based among the rows of this file, bad ones included."""
+    value: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quarantined:
+    """A row that was set aside, with its place and why."""
+
+    file: str
+    line: int
+    index: int
+    reason: str
+    """bad_utf8, bad_json, too_long, too_deep, duplicate_key, nul, lone_surrogate, truncated_file,
+    field_count, not_an_object, missing_field, mistyped_field, ..."""
+    detail: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat row for Parquet."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "index": self.index,
+            "reason": self.reason,
+            "detail": self.detail,
+        }
+
+
+def read_rows(
+    path: str, *, base: Path | None = None, limits: Limits | None = None
+) -> Iterator[Row | Quarantined]:
+    """Every row of a file, folder, glob, fsspec URI or hub data set, in a stable order.
+
+    Args:
+        path: `rows.jsonl`, `folder/`, `s3://bucket/x.parquet`, `hf:org/name?split=train`.
+        base: folder that a relative local path starts from.
+        limits: bounds on one row.
+    Raises:
+        ConfigError: nothing readable stands there.
+        DataError: a file can not be opened as what its name says.
+    """
+    bounds = limits or Limits()
+    if path.startswith("hf:"):
+        yield from _hub_rows(path)
+        return
+    for name, opener in _files(path, base):
+        yield from _file_rows(name, opener, bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens one file anew each time; fsspec only where the path is not local."""
+
+    path: str
+    filesystem: Any = None
+
+    def open(self) -> IO[bytes]:
+        if self.filesystem is None:
+            return open(self.path, "rb")
+        # fsspec's own readline takes no limit, which a 100 MB line needs.
+        return io.BufferedReader(self.filesystem.open(self.path, "rb"), _CHUNK_BYTES)
+
+
+def _files(path: str, base: Path | None) -> list[tuple[str, _Opener]]:
+    """The files behind a path, sorted by name."""
+    if "://" in path:
+        import fsspec
+
+        filesystem, root = fsspec.core.url_to_fs(path)
+        protocol = path.split("://", 1)[0]
+        found = filesystem.glob(root) if _is_glob(root) else filesystem.find(root)
+        names = sorted(name for name in found if name == root or _readable(name))
+        files = [(f"{protocol}://{name}", _Opener(name, filesystem)) for name in names]
+    else:
+        local = Path(path) if base is None else base / path
+        if _is_glob(path):
+            paths = sorted((base or Path()).glob(path))
+        elif local.is_dir():
+            paths = sorted(p for p in local.rglob("*") if p.is_file() and _readable(p.name))
+        else:
+            paths = [local] if local.is_file() else []
+        files = [(str(p), _Opener(str(p))) for p in paths]
+    if not files:
+        raise ConfigError(
+            explain("no data there", got=path, expected=", ".join(SUFFIXES), remedy="fix the path")
+        )
+    return files
+
+
+def _is_glob(path: str) -> bool:
+    return any(mark in path for mark in "*?[")
+
+
+def _readable(name: str) -> bool:
+    return _format(name) is not None
+
+
+def _format(name: str) -> str | None:
+    """The suffix that says how to read, without `.gz`."""
+    suffixes = PurePosixPath(name).suffixes
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes = suffixes[:-1]
+    return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
+
+
+def _file_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row | Quarantined]:
+    kind = _format(name)
+    if kind is None:
+        raise DataError(explain("unknown kind of file", got=name, expected=", ".join(SUFFIXES)))
+    try:
+        if kind == ".parquet":
+            yield from _parquet_rows(name, opener)
+        elif kind == ".zip":
+            yield from _zip_rows(name, opener, limits)
+        elif kind in (".csv", ".tsv"):
+            with _decompressed(name, opener) as stream:
+                yield from _csv_rows(name, stream, limits, "\t" if kind == ".tsv" else ",")
+        elif kind == ".json" and not _is_lines(name, opener, limits):
+            yield from _document_rows(name, opener, limits)
+        else:
+            with _decompressed(name, opener) as stream:
+                yield from _line_rows(name, stream, limits)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise DataError(explain("can not open the file", got=str(error))) from error
+
+
+def _decompressed(name: str, opener: _Opener) -> IO[bytes]:
+    stream = opener.open()
+    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream  # type: ignore[return-value]
+
+
+# -- JSON lines -------------------------------------------------------------------------------
+
+
+def bounded_lines(stream: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+    """(1-based line, bytes) of every line; None in place of a line above `max_bytes`.
+
+    A line above the bound is read on to its end in pieces, so its length costs no memory.
+    """
+    line = 0
+    while piece := stream.readline(max_bytes + 2):
+        line += 1
+        if len(piece.rstrip(b"\r\n")) <= max_bytes:
+            yield line, piece
+            continue
+        while piece and not piece.endswith(b"\n"):
+            piece = stream.readline(_CHUNK_BYTES)
+        yield line, None
+
+
+def _line_rows(name: str, stream: IO[bytes], limits: Limits) -> Iterator[Row | Quarantined]:
+    index, line = 0, 0
+    try:
+        for line, piece in bounded_lines(stream, limits.max_row_bytes):
+            text = None if piece is None else piece.strip()
+            if line == 1 and text is not None:
+                text = text.removeprefix(b"\xef\xbb\xbf").strip()
+            if text == b"":
+                continue
+            yield parsed_row(name, line, index, text, limits)
+            index += 1
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield _bad(name, line + 1, index, "truncated_file", str(error))
+
+
+def parsed_row(
+    file: str, line: int, index: int, text: bytes | None, limits: Limits
+) -> Row | Quarantined:
+    """One JSON text as a row, or the reason why not; None stands for a row above the bound."""
+    if text is None:
+        return _bad(file, line, index, "too_long", f"more than {limits.max_row_bytes} bytes")
+    try:
+        return Row(file=file, line=line, index=index, value=_parse_json(text, limits))
+    except MalformedRow as error:
+        return _bad(file, line, index, str(error.args[0]), str(error.args[1]))
+
+
+def _parse_json(data: bytes, limits: Limits) -> Any:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedRow("bad_utf8", f"byte {error.start}: {error.reason}") from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique_keys)
+    except RecursionError:
+        raise MalformedRow("too_deep", f"more than {limits.max_depth} levels") from None
+    except MalformedRow:
+        raise
+    except ValueError as error:
+        raise MalformedRow("bad_json", str(error)[:200]) from None
+    # Only escapes can bring in NUL or a lone surrogate: raw ones have failed above.
+    check_value(value, limits, check_text="\\u" in text)
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise MalformedRow("duplicate_key", ascii(twice)[:200])
+    return value
+
+
+def check_value(value: Any, limits: Limits, *, check_text: bool = True) -> None:
+    """Refuse nesting above the limit, NUL characters and lone surrogates anywhere in a value.
+
+    Raises:
+        MalformedRow: too_deep, nul or lone_surrogate.
+    """
+    stack: list[tuple[Any, int]] = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, str):
+            if check_text:
+                _check_text(item)
+        elif isinstance(item, list | dict):
+            if depth > limits.max_depth:
+                raise MalformedRow("too_deep", f"more than {limits.max_depth} levels")
+            if isinstance(item, dict):
+                stack.extend((key, depth) for key in item)
+                item = item.values()
+            stack.extend((child, depth + 1) for child in item)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text:
+        raise MalformedRow("nul", f"character {text.index(chr(0))}")
+    if found := _SURROGATE.search(text):
+        raise MalformedRow("lone_surrogate", f"character {found.start()}")
+
+
+def _bad(file: str, line: int, index: int, reason: str, detail: str) -> Quarantined:
+    safe = detail.encode("utf-8", "backslashreplace").decode()
+    return Quarantined(file=file, line=line, index=index, reason=reason, detail=safe[:300])
+
+
+# -- JSON documents ---------------------------------------------------------------------------
+
+
+def _is_lines(name: str, opener: _Opener, limits: Limits) -> bool:
+    """Whether a `.json` file is JSON lines in disguise: its first line is a whole object."""
+    with _decompressed(name, opener) as stream:
+        try:
+            head = stream.readline(limits.max_row_bytes)
+            rest = stream.read(_CHUNK_BYTES)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return False
+    first = head.removeprefix(b"\xef\xbb\xbf").strip()
+    if not (first.startswith(b"{") and first.endswith(b"}") and rest.strip().startswith(b"{")):
+        return False
+    try:
+        _parse_json(first, limits)
+    except MalformedRow:
+        return False
+    return True
+
+
+def _document_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row | Quarantined]:
+    index = 0
+    with _decompressed(name, opener) as stream:
+        for line, text, complete in element_spans(stream, limits.max_row_bytes):
+            if complete:
+                yield parsed_row(name, line, index, text, limits)
+            else:
+                yield _bad(name, line, index, "truncated_file", "the row has no end")
+            index += 1
+    if index == 0:
+        with _decompressed(name, opener) as stream:
+            whole = stream.read(limits.max_row_bytes + 1)
+        text = whole.removeprefix(b"\xef\xbb\xbf").strip()
+        if text and text not in (b"[]",):
+            held = text if len(whole) <= limits.max_row_bytes else None
+            yield parsed_row(name, 1, 0, held, limits)
+
+
+_OUTSIDE = re.compile(rb'["{}\[\],]')
+_INSIDE = re.compile(rb'["\\\n]')
+
+
+def element_spans(stream: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes | None, bool]]:
+    """(line, JSON text, complete) of every row of a JSON document, without parsing the whole.
+
+    Rows are the elements of the root array, or of the arrays under `ROW_KEYS` of a root object. The
+    text is None where it is longer than `max_bytes`. A raw line break ends a string (JSON allows
+    none), so that one lost quote costs its own row and not the rest of the file.
+    """
+    scanner = _Scanner(max_bytes)
+    while True:
+        try:
+            chunk = stream.read(_CHUNK_BYTES)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            chunk = b""
+            scanner.cut = True
+        if not chunk:
+            break
+        yield from scanner.feed(chunk)
+    yield from scanner.finish()
+
+
+class _Scanner:
+    """The state of `element_spans` between two chunks."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.cut = False
+        self._depth = 0
+        self._in_string = False
+        self._skip = 0
+        self._root = b""
+        self._key = bytearray()
+        self._open: int | None = None
+        """Depth of the array whose elements are rows; None outside of it."""
+        self._held = bytearray()
+        self._length = 0
+        self._line = 1
+        self._start_line = 1
+        self._blank = True
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[int, bytes | None, bool]]:
+        position, taken = self._skip, 0
+        while True:
+            pattern = _INSIDE if self._in_string else _OUTSIDE
+            found = pattern.search(chunk, position)
+            if found is None:
+                break
+            mark, position = found.group(), found.end()
+            if self._in_string:
+                if mark == b"\\":
+                    position += 1
+                else:
+                    self._in_string = False
+                    if self._root == b"{" and self._depth == 1:
+                        self._key = bytearray(
+                            chunk[max(taken, position - _MAX_KEY_BYTES) : position]
+                        )
+            elif mark == b'"':
+                self._in_string = True
+            elif mark in b"{[":
+                self._root = self._root or mark
+                self._depth += 1
+                if self._opens_rows(mark):
+                    self._open = self._depth
+                    self._line += chunk.count(b"\n", taken, position)
+                    taken = position
+                    self._reset()
+            elif self._open == self._depth and mark in b",]}":
+                self._take(chunk, taken, found.start())
+                self._line += chunk.count(b"\n", found.start(), position)
+                taken = position
+                if not self._blank:
+                    yield self._emit(complete=True)
+                self._reset()
+                if mark != b",":
+                    self._open, self._depth = None, self._depth - 1
+            elif mark in b"}]":
+                self._depth = max(0, self._depth - 1)
+        self._skip = max(0, position - len(chunk))
+        self._take(chunk, taken, len(chunk))
+
+    def finish(self) -> Iterator[tuple[int, bytes | None, bool]]:
+        """The row that the end of the file cut, if any."""
+        if self._open is not None and not self._blank:
+            yield self._emit(complete=False)
+
+    def _opens_rows(self, mark: bytes) -> bool:
+        if self._open is not None or mark != b"[":
+            return False
+        if self._root == b"[":
+            return self._depth == 1
+        key = bytes(self._key).rstrip(b'"').rsplit(b'"', 1)[-1].decode("utf-8", "replace")
+        return self._depth == 2 and key in ROW_KEYS
+
+    def _take(self, chunk: bytes, start: int, end: int) -> None:
+        """Hold chunk[start:end] as part of the present row, up to the bound."""
+        if self._open is not None and end > start:
+            piece = chunk[start:end]
+            if self._blank:
+                head = piece.lstrip()
+                if head:
+                    self._blank = False
+                    self._start_line = self._line + piece[: len(piece) - len(head)].count(b"\n")
+            self._length += len(piece)
+            if self._length <= self.max_bytes:
+                self._held += piece
+        self._line += chunk.count(b"\n", start, end)
+
+    def _emit(self, *, complete: bool) -> tuple[int, bytes | None, bool]:
+        text = bytes(self._held).strip() if self._length <= self.max_bytes else None
+        return self._start_line, text, complete
+
+    def _reset(self) -> None:
+        self._held, self._length, self._blank = bytearray(), 0, True
+
+
+# -- CSV, Parquet, ZIP, hub -------------------------------------------------------------------
+
+
+def _csv_rows(
+    name: str, stream: IO[bytes], limits: Limits, delimiter: str
+) -> Iterator[Row | Quarantined]:
+    csv.field_size_limit(limits.max_row_bytes)
+    lines = _CsvLines(stream, limits)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    index, start = 0, 1
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            yield _bad(name, start, index, "bad_csv", str(error))
+            index, start = index + 1, lines.line + 1
+            reader = csv.reader(lines, delimiter=delimiter, strict=True)
+            continue
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield _bad(name, start, index, "truncated_file", str(error))
+            break
+        if header is None:
+            header = cells
+        elif cells:
+            yield _csv_row(name, start, index, header, cells, limits)
+            index += 1
+        start = lines.line + 1
+
+
+class _CsvLines:
+    """Decoded lines for the csv module, which wants text; undecodable bytes become surrogates."""
+
+    def __init__(self, stream: IO[bytes], limits: Limits) -> None:
+        self.line = 0
+        self._lines = bounded_lines(stream, limits.max_row_bytes)
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        self.line, piece = next(self._lines)
+        if piece is None:
+            raise csv.Error("the line is too long")
+        text = piece.decode("utf-8", "surrogateescape")
+        return text.removeprefix("\ufeff") if self.line == 1 else text
+
+
+def _csv_row(
+    name: str, line: int, index: int, header: list[str], cells: list[str], limits: Limits
+) -> Row | Quarantined:
+    if len(cells) != len(header):
+        return _bad(
+            name, line, index, "field_count", f"{len(cells)} cells, the header has {len(header)}"
+        )
+    value = dict(zip(header, cells, strict=True))
+    try:
+        check_value(value, limits)
+    except MalformedRow as error:
+        reason = "bad_utf8" if error.args[0] == "lone_surrogate" else str(error.args[0])
+        return _bad(name, line, index, reason, str(error.args[1]))
+    return Row(file=name, line=line, index=index, value=value)
+
+
+def _parquet_rows(name: str, opener: _Opener) -> Iterator[Row | Quarantined]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    index = 0
+    with opener.open() as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(explain("not a Parquet file", got=f"{name}: {error}")) from error
+        batches = file.iter_batches(batch_size=256)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except (pa.ArrowException, OSError) as error:
+                yield _bad(name, index + 1, index, "truncated_file", str(error))
+                return
+            for offset in range(batch.num_rows):
+                yield _parquet_row(name, index, batch.slice(offset, 1))
+                index += 1
+
+
+def _parquet_row(name: str, index: int, one: Any) -> Row | Quarantined:
+    try:
+        value = one.to_pylist()[0]
+        check_value(value, Limits())
+    except UnicodeDecodeError as error:
+        return _bad(name, index + 1, index, "bad_utf8", str(error))
+    except MalformedRow as error:
+        return _bad(name, index + 1, index, str(error.args[0]), str(error.args[1]))
+    return Row(file=name, line=index + 1, index=index, value=value)
+
+
+def _zip_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row | Quarantined]:
+    """Rows of every readable member, e.g. camel-ai's `physics.zip` of one JSON object per file."""
+    with opener.open() as stream:
+        try:
+            archive = zipfile.ZipFile(stream)
+        except zipfile.BadZipFile as error:
+            raise DataError(explain("not a ZIP archive", got=f"{name}: {error}")) from error
+        for member in sorted(archive.namelist()):
+            if _format(member) in (None, ".zip", ".parquet"):
+                continue
+            inner = _ZipOpener(archive, member)
+            try:
+                yield from _file_rows(f"{name}!{member}", inner, limits)  # type: ignore[arg-type]
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+                yield _bad(f"{name}!{member}", 1, 0, "truncated_file", str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _ZipOpener:
+    """Opens one member of an archive, decompressed as a stream."""
+
+    archive: zipfile.ZipFile
+    member: str
+
+    def open(self) -> IO[bytes]:
+        return self.archive.open(self.member)
+
+
+def _hub_rows(path: str) -> Iterator[Row | Quarantined]:
+    """Rows of `hf:org/name?split=train&config=main&revision=...`, streamed through `datasets`."""
+    from urllib.parse import parse_qsl
+
+    import datasets
+
+    name, _, query = path.removeprefix("hf:").partition("?")
+    options: Mapping[str, str] = dict(parse_qsl(query))
+    if unknown := set(options) - {"split", "config", "revision"}:
+        raise ConfigError(
+            explain("unknown hub option", got=sorted(unknown), expected="split, config, revision")
+        )
+    try:
+        rows = datasets.load_dataset(
+            name,
+            options.get("config"),
+            split=options.get("split", "train"),
+            revision=options.get("revision"),
+            streaming=True,
+        )
+        for index, value in enumerate(rows):
+            try:
+                check_value(value, Limits())
+            except MalformedRow as error:
+                yield _bad(path, index + 1, index, str(error.args[0]), str(error.args[1]))
+                continue
+            yield Row(file=path, line=index + 1, index=index, value=value)
+    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
+        raise DataError(
+            explain("can not read the hub data set", got=f"{path}: {error}"[:400])
+        ) from error

@@ -1,0 +1,16 @@
+"""Adapters for every source and benchmark that the papers name, by name in `ADAPTERS`."""
+
+from still_core.problems.sources import choice, code, generic, mathematics, science
+from still_core.problems.sources.adapter import (
+    ADAPTERS,
+    Adapter,
+    Context,
+    Draft,
+    FilteredRow,
+    Written,
+    adapter,
+)
+
+__all__ = ["ADAPTERS", "Adapter", "Context", "Draft", "FilteredRow", "Written", "adapter"]
+
+_MODULES = (choice, code, generic, mathematics, science)

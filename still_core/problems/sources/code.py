@@ -1,0 +1,124 @@
+"""Sources whose answers are programs. The gold is JSON: the tests a program has to pass.
+
+    {"language": "python", "prelude": "...", "tests": ["assert f(1) == 2", ...]}
+    {"language": "python", "prelude": "", "stdin": [["input", "expected output"], ...]}
+
+`prelude` runs before the answer's code (imports, type names), each test after it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from still_core.problems.fields import at, first, optional_text, text, texts
+from still_core.problems.problem import AnswerKind, Bucket
+from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
+
+LEETCODE_PRELUDE = "from typing import *\nfrom collections import *\nfrom math import *\n"
+"""Names that LeetCode's own judge has at hand."""
+_LEVELS = {"easy": 1.0, "medium": 2.0, "hard": 3.0}
+
+
+def code_gold(tests: list[str], *, prelude: str = "", entry_point: str = "") -> str:
+    """The JSON gold of assert-style tests.
+
+    Raises:
+        FilteredRow: no_gold, there are no tests.
+    """
+    kept = [test for test in tests if test.strip()]
+    if not kept:
+        raise FilteredRow("no_gold")
+    gold = {"language": "python", "prelude": prelude, "entry_point": entry_point, "tests": kept}
+    return json.dumps(gold, ensure_ascii=True)
+
+
+def _draft(statement: str, gold: str, *, level: float | None = None, solution: str = "") -> Draft:
+    return Draft(
+        statement=statement,
+        gold=gold,
+        kind=AnswerKind.CODE,
+        domain="code",
+        bucket=Bucket.OTHER,
+        level=level,
+        solution=solution,
+    )
+
+
+@register(
+    "leetcode",
+    "LeetCode: DeepSeek's contest files (meta.difficulty, prompt_sft, test) and LeetCodeDataset",
+    licence="MIT (collection)",
+    hub="newfacade/LeetCodeDataset",
+)
+def leetcode(row: Any, context: Context) -> Draft:
+    """LeetCode; keeps "Hard" unless the spec's subsets say otherwise (STILL-2 section 2.2.1)."""
+    difficulty = text(row, "meta.difficulty", "difficulty")
+    if not context.keeps(difficulty, ("Hard",)):
+        raise FilteredRow("other_difficulty")
+    test = text(row, "test", "tests")
+    entry_point = optional_text(row, "entry_point")
+    # LeetCodeDataset defines check(candidate); the contest files call Solution() themselves.
+    if "def check(" in test and entry_point:
+        test = f"{test}\ncheck({entry_point})\n"
+    prelude = optional_text(row, "prompt") if "prompt_sft" not in row else LEETCODE_PRELUDE
+    return _draft(
+        text(row, "prompt_sft", "query", "problem_description", "content"),
+        code_gold([test], prelude=prelude or LEETCODE_PRELUDE, entry_point=entry_point),
+        level=_LEVELS.get(difficulty.lower()),
+        solution=optional_text(row, "completion", "solution"),
+    )
+
+
+@register(
+    "opencoder",
+    "OpenCoder opc-sft-stage2 educational_instruct: instruction, code, entry_point, testcase",
+    licence="MIT",
+    hub="OpenCoder-LLM/opc-sft-stage2",
+)
+def opencoder(row: Any, context: Context) -> Draft:
+    """OpenCoder; rows of its other parts have no tests and are left out as no_gold."""
+    statement = text(row, "instruction")
+    tests = at(row, "testcase")
+    if tests is None:
+        raise FilteredRow("no_gold")
+    listed = [tests] if isinstance(tests, str) else texts(row, "testcase")
+    return _draft(
+        statement,
+        code_gold(listed, entry_point=optional_text(row, "entry_point")),
+        solution=optional_text(row, "code", "output"),
+    )
+
+
+@register(
+    "humaneval",
+    "HumanEval: prompt, entry_point, test",
+    licence="MIT",
+    hub="openai/openai_humaneval",
+)
+def humaneval(row: Any, context: Context) -> Draft:
+    """HumanEval: the prompt is the head of the function that the answer completes."""
+    entry_point = text(row, "entry_point")
+    prompt = text(row, "prompt")
+    gold = code_gold(
+        [f"{text(row, 'test')}\ncheck({entry_point})\n"],
+        prelude="from typing import *\n",
+        entry_point=entry_point,
+    )
+    ask = f"Complete this Python function:\n\n```python\n{prompt}\n```"
+    return _draft(ask, gold, solution=prompt + "\n" + optional_text(row, "canonical_solution"))
+
+
+@register(
+    "mbpp",
+    "MBPP: prompt or text, code, test or test_list",
+    licence="CC-BY-4.0",
+    hub="google-research-datasets/mbpp",
+)
+def mbpp(row: Any, context: Context) -> Draft:
+    """MBPP; the first test is shown, as it alone names the function."""
+    name = "test" if first(row, "test") is not None else "test_list"
+    tests = texts(row, name)
+    gold = code_gold(tests, prelude=optional_text(row, "test_setup_code"))
+    statement = f"{text(row, 'prompt', 'text')}\n\nYour code should pass this test:\n{tests[0]}"
+    return _draft(statement, gold, solution=optional_text(row, "code"))

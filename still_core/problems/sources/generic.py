@@ -1,0 +1,111 @@
+"""Rows of any form, read by a field map.
+
+Map keys: statement, gold, solution (its box is the gold where `gold` is not mapped), level, domain,
+kind, bucket, choices, response, reasoning, teacher. Values are dotted paths into the row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from still_core.errors import ConfigError, explain
+from still_core.problems.fields import answer_text, at, number, optional_text, text
+from still_core.problems.problem import AnswerKind, Bucket
+from still_core.problems.rows import MalformedRow
+from still_core.problems.sources.adapter import Context, Draft, Written, register
+from still_core.problems.sources.choice import choices_of, gold_letters
+from still_core.problems.sources.gold import boxed_gold, required_gold
+
+MAP_KEYS = (
+    "statement",
+    "gold",
+    "solution",
+    "level",
+    "domain",
+    "kind",
+    "bucket",
+    "choices",
+    "response",
+    "reasoning",
+    "teacher",
+)
+DEFAULT_MAP = {
+    "statement": "statement",
+    "gold": "gold",
+    "level": "level",
+    "domain": "domain",
+    "kind": "kind",
+    "bucket": "bucket",
+    "choices": "choices",
+    "solution": "solution",
+}
+"""Our own words: rows written by this project are read without a map."""
+
+
+@register("generic", "Any JSONL, JSON, Parquet or CSV by the spec's field map")
+def generic(row: Any, context: Context) -> Draft:
+    """One row by the spec's field map.
+
+    Raises:
+        ConfigError: the map has an unknown key.
+    """
+    paths = context.spec.fields or DEFAULT_MAP
+    if unknown := set(paths) - set(MAP_KEYS):
+        raise ConfigError(
+            explain(
+                f"unknown key in the field map of source {context.spec.name!r}",
+                got=sorted(unknown),
+                expected=", ".join(MAP_KEYS),
+            )
+        )
+    choices = choices_of(at(row, paths["choices"]) or None) if "choices" in paths else ()
+    solution = optional_text(row, paths["solution"]) if "solution" in paths else ""
+    kind = _enum(AnswerKind, row, paths, "kind") or context.spec.kind
+    if kind is None:
+        kind = AnswerKind.CHOICE if choices else AnswerKind.MATH
+    domain = optional_text(row, paths["domain"]) if "domain" in paths else ""
+    domain = domain or context.spec.domain or "math"
+    bucket = _enum(Bucket, row, paths, "bucket") or context.spec.bucket
+    return Draft(
+        statement=text(row, paths.get("statement", "statement")),
+        gold=_gold(row, paths, solution, choices if kind is AnswerKind.CHOICE else ()),
+        kind=kind,
+        domain=domain,
+        bucket=bucket or (Bucket.NORMAL_MATH if domain == "math" else Bucket.OTHER),
+        level=number(row, paths["level"]) if "level" in paths else None,
+        choices=choices,
+        solution=solution,
+        responses=_responses(row, paths),
+    )
+
+
+def _gold(row: Any, paths: dict[str, str], solution: str, choices: tuple[str, ...]) -> str:
+    value = at(row, paths["gold"]) if "gold" in paths else None
+    if choices:
+        return gold_letters(value, choices)
+    stated = "" if value is None or value != value else answer_text(value, paths["gold"])
+    return required_gold(stated, boxed_gold(solution))
+
+
+def _responses(row: Any, paths: dict[str, str]) -> tuple[Written, ...]:
+    if "response" not in paths:
+        return ()
+    teacher = optional_text(row, paths["teacher"]) if "teacher" in paths else ""
+    reasoning = optional_text(row, paths["reasoning"]) if "reasoning" in paths else ""
+    value = at(row, paths["response"])
+    several = value if isinstance(value, list) else [value]
+    if not several or not all(isinstance(item, str) and item.strip() for item in several):
+        raise MalformedRow("missing_field", paths["response"])
+    return tuple(Written(text=item, reasoning=reasoning, teacher=teacher) for item in several)
+
+
+def _enum(kind: Any, row: Any, paths: dict[str, str], key: str) -> Any:
+    if key not in paths:
+        return None
+    value = optional_text(row, paths[key])
+    if not value:
+        return None
+    try:
+        return kind(value)
+    except ValueError:
+        raise MalformedRow("mistyped_field", f"{paths[key]}: {value!r}") from None

@@ -1,0 +1,381 @@
+"""Mathematics sources and benchmarks, each in the form its public files have."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from still_core.problems.fields import answer_text, at, first, number, optional_text, text
+from still_core.problems.problem import AnswerKind, Bucket
+from still_core.problems.rows import MalformedRow
+from still_core.problems.sources.adapter import Context, Draft, FilteredRow, Written, register
+from still_core.problems.sources.gold import boxed_gold, gsm8k_gold, required_gold
+
+STATEMENT = ("problem", "Problem", "question", "Question")
+SOLUTION = ("solution", "Solution")
+ANSWER = ("answer", "Answer", "final_answer", "expected_answer")
+NUMINA_SUBSETS = ("math", "olympiads")
+"""The subsets that STILL-2 names (its section 2.2.1)."""
+NUMINA_NORMAL = {"math", "gsm8k", "orca_math", "cn_k12", "synthetic_math", "metamath"}
+AIME_LAST_YEAR = 2023
+"""STILL-2 trains on AIME 1983-2023; 2024 and later are benchmarks."""
+
+
+def competition(
+    row: Any, *, bucket: Bucket = Bucket.HARD_MATH, level: float | None = None
+) -> Draft:
+    r"""A row of statement with an answer field, a worked solution that boxes it, or both."""
+    solution = first(row, *SOLUTION)
+    worked = solution if isinstance(solution, str) else ""
+    gold = required_gold(optional_text(row, *ANSWER), boxed_gold(worked))
+    # Files of RUC's evaluation hold the bare box as "solution": that is a gold, not a solution.
+    bare = worked.strip().startswith("\\boxed") and len(worked) < len(gold) + 12
+    return Draft(
+        statement=text(row, *STATEMENT),
+        gold=gold,
+        bucket=bucket,
+        level=number(row, "level", "difficulty") if level is None else level,
+        solution="" if bare else worked.strip(),
+    )
+
+
+@register(
+    "numina",
+    "NuminaMath-CoT and 1.5 (source, problem, solution); keeps the MATH and Olympiads subsets",
+    licence="Apache-2.0",
+    hub="AI-MO/NuminaMath-CoT",
+)
+def numina(row: Any, context: Context) -> Draft:
+    """NuminaMath: the `source` field names the subset."""
+    source = text(row, "source")
+    if not context.keeps(source, NUMINA_SUBSETS):
+        raise FilteredRow("other_subset")
+    if at(row, "question_type") == "proof" or at(row, "answer") == "proof":
+        raise FilteredRow("proof")
+    if at(row, "problem_is_valid") in ("No", "Incomplete", "Problem not solved"):
+        raise FilteredRow("invalid_upstream")
+    normal = source in NUMINA_NORMAL
+    draft = competition(row, bucket=Bucket.NORMAL_MATH if normal else Bucket.HARD_MATH)
+    if at(row, "question_type") == "MCQ":
+        return _as_choice(draft)
+    return draft
+
+
+def _as_choice(draft: Draft) -> Draft:
+    from dataclasses import replace
+
+    return replace(draft, kind=AnswerKind.CHOICE)
+
+
+@register(
+    "aime",
+    "AIME 1983-2023: JSON (problem, answer, year) or CSV (ID, Year, Question, Answer)",
+    licence="",
+    hub="di-zhang-fdu/AIME_1983_2024",
+)
+def aime(row: Any, context: Context) -> Draft:
+    """AIME up to the spec's `year_max` (2023); later years are benchmarks and left out."""
+    year = number(row, "year", "Year")
+    if year is None:
+        raise MalformedRow("missing_field", "year")
+    if year > (context.spec.year_max or AIME_LAST_YEAR):
+        raise FilteredRow("year")
+    return competition(row)
+
+
+@register(
+    "math",
+    "MATH (Hendrycks): problem, level, type, solution, or with an answer field",
+    licence="MIT",
+    hub="EleutherAI/hendrycks_math",
+)
+def math_train(row: Any, context: Context) -> Draft:
+    """MATH train: normal mathematics."""
+    return competition(row, bucket=Bucket.NORMAL_MATH)
+
+
+@register(
+    "orz",
+    "Open-Reasoner-Zero: each row a list of a human turn and an assistant turn with ground_truth",
+    licence="MIT",
+    hub="Open-Reasoner-Zero/orz_math_57k_collection",
+)
+def open_reasoner_zero(row: Any, context: Context) -> Draft:
+    """Open-Reasoner-Zero: `[{from: human, value}, {from: assistant, ground_truth: {value}}]`."""
+    turns = row if isinstance(row, list) else first(row, "conversations", "messages")
+    if turns is None and isinstance(row, dict) and {"0", "1"} <= set(row):
+        turns = [row["0"], row["1"]]
+    if not isinstance(turns, list) or len(turns) < 2:
+        raise MalformedRow("mistyped_field", "expected a list of two turns")
+    return Draft(
+        statement=text(turns[0], "value", "content"),
+        gold=required_gold(optional_text(turns[1], "ground_truth.value", "ground_truth", "value")),
+        bucket=Bucket.HARD_MATH,
+        level=_failure_rate(turns[1]),
+    )
+
+
+def _failure_rate(turn: Any) -> float | None:
+    """1 - pass rate where the publisher measured one."""
+    rate = number(turn, "ground_truth.pass_at_n", "pass_at_n")
+    return None if rate is None else 1.0 - rate
+
+
+@register("gsm8k", "GSM8K: question, answer ending in `#### n`", licence="MIT", hub="openai/gsm8k")
+def gsm8k(row: Any, context: Context) -> Draft:
+    """GSM8K: grade-school word problems."""
+    answer = text(row, "answer")
+    gold = required_gold(gsm8k_gold(answer))
+    return Draft(
+        statement=text(row, "question"),
+        gold=gold,
+        bucket=Bucket.NORMAL_MATH,
+        solution=answer.split("####")[0].strip(),
+    )
+
+
+_PROMPT_TAIL = re.compile(
+    r"(?:\s*(?:Please reason step by step, and put your final answer within \\boxed\{\}\.?"
+    r"|<\|\s*Assistant\s*\|>|<\uff5cAssistant\uff5c>|<\|im_end\|>))+\s*$"
+)
+
+
+@register(
+    "verl",
+    "verl-style Parquet: prompt turns, reward_model.ground_truth (entropy2performance files)",
+)
+def verl(row: Any, context: Context) -> Draft:
+    """Rows for verl; the instruction and the malformed `<| Assistant |>` tail are taken off."""
+    statement = first(row, "extra_info.question", "prompt.0.content")
+    turns = at(row, "prompt")
+    if isinstance(turns, list) and turns:
+        users = [turn for turn in turns if at(turn, "role") == "user"]
+        statement = at((users or turns)[-1], "content")
+    if not isinstance(statement, str):
+        raise MalformedRow("missing_field", "prompt")
+    return Draft(
+        statement=text({"prompt": _PROMPT_TAIL.sub("", statement)}, "prompt"),
+        gold=required_gold(optional_text(row, "reward_model.ground_truth")),
+        bucket=Bucket.HARD_MATH,
+        domain=optional_text(row, "ability") or "math",
+    )
+
+
+# -- benchmarks -------------------------------------------------------------------------------
+
+
+@register(
+    "math-oai",
+    "MATH-OAI / MATH-500: problem, solution, answer, subject, level",
+    licence="MIT",
+    hub="HuggingFaceH4/MATH-500",
+)
+def math_oai(row: Any, context: Context) -> Draft:
+    """The 500 problems of MATH that OpenAI held out."""
+    return competition(row, bucket=Bucket.NORMAL_MATH)
+
+
+@register("aime24", "AIME 2024: problem, solution or answer", hub="Maxwell-Jia/AIME_2024")
+def aime24(row: Any, context: Context) -> Draft:
+    """AIME 2024 in any of its public forms."""
+    return competition(row)
+
+
+@register(
+    "aime25", "AIME 2025: problem or question, answer or solution", hub="opencompass/AIME2025"
+)
+def aime25(row: Any, context: Context) -> Draft:
+    """AIME 2025 in any of its public forms."""
+    return competition(row)
+
+
+@register(
+    "omni-math",
+    "Omni-MATH: problem, answer, solution, difficulty 1-10, domain list",
+    licence="Apache-2.0",
+    hub="KbsdJames/Omni-MATH",
+)
+def omni_math(row: Any, context: Context) -> Draft:
+    """Omni-MATH; `level` is its difficulty of 1 to 10."""
+    return competition(row)
+
+
+@register(
+    "liveaops",
+    "LiveAoPSBench: problem or question, answer, answers, post_time",
+    hub="DeepStudentLlama/LiveAoPSBench",
+)
+def liveaops(row: Any, context: Context) -> Draft:
+    """LiveAoPSBench: posts with dates, golds as the forum gave them."""
+    answers = at(row, "answers")
+    listed = answer_text(answers[0], "answers") if isinstance(answers, list) and answers else ""
+    draft = competition({**row, "answer": first(row, "answer") or listed})
+    return draft
+
+
+@register("hmmt", "HMMT February 2025: problem, solution or answer", hub="MathArena/hmmt_feb_2025")
+def hmmt(row: Any, context: Context) -> Draft:
+    """HMMT; answers are often symbolic."""
+    return competition(row)
+
+
+@register(
+    "olymmath",
+    "OlymMATH EN/ZH, EASY/HARD: problem, answer, subject, unique_id",
+    licence="MIT",
+    hub="RUC-AIBOX/OlymMATH",
+)
+def olymmath(row: Any, context: Context) -> Draft:
+    """OlymMATH: level 1 for its EASY part, 2 for HARD, as `unique_id` or the file name says."""
+    place = (optional_text(row, "unique_id") + context.stem + context.spec.path).lower()
+    level = 1.0 if "easy" in place else 2.0 if "hard" in place else None
+    return competition(row, level=level)
+
+
+@register("amc23", "AMC 2023: problem or question, answer (a float)", hub="math-ai/amc23")
+def amc23(row: Any, context: Context) -> Draft:
+    """AMC 12 of 2023, with whole-number answers."""
+    return competition(row)
+
+
+@register("minerva", "Minerva Math (MIT OCW): problem, solution that boxes the answer, type")
+def minerva(row: Any, context: Context) -> Draft:
+    """Minerva Math: university science questions with a boxed answer in the solution."""
+    return competition(row)
+
+
+@register(
+    "olympiadbench",
+    "OlympiadBench: question, solution list, final_answer list, modality, is_multiple_answer",
+    licence="MIT",
+    hub="Hothan/OlympiadBench",
+)
+def olympiadbench(row: Any, context: Context) -> Draft:
+    """OlympiadBench, text-only open-ended questions; pictures and proofs are left out."""
+    if "multimodal" in optional_text(row, "modality").lower() or first(row, "image_1", "image"):
+        raise FilteredRow("picture")
+    if "proof" in optional_text(row, "question_type").lower():
+        raise FilteredRow("proof")
+    before = optional_text(row, "context")
+    statement = text(row, "question")
+    return Draft(
+        statement=f"{before}\n\n{statement}" if before else statement,
+        gold=required_gold(optional_text(row, "final_answer", "answer").strip("$")),
+        domain="physics" if "phys" in optional_text(row, "subject").lower() else "math",
+        bucket=Bucket.OTHER
+        if "phys" in optional_text(row, "subject").lower()
+        else Bucket.HARD_MATH,
+        solution=_joined(at(row, "solution")),
+    )
+
+
+def _joined(solution: Any) -> str:
+    if isinstance(solution, str):
+        return solution
+    if isinstance(solution, list):
+        return "\n\n".join(item for item in solution if isinstance(item, str))
+    return ""
+
+
+@register(
+    "livemathbench",
+    "LiveMathBench: question, answer, question_type",
+    hub="opencompass/LiveMathBench",
+)
+def livemathbench(row: Any, context: Context) -> Draft:
+    """LiveMathBench: CNMO, CCEE, AMC and WLPMC problems, English or Chinese."""
+    return competition(row)
+
+
+@register("ksat", "KSAT 2025 mathematics: question or problem, answer, optional choices and points")
+def ksat(row: Any, context: Context) -> Draft:
+    """The Korean entrance exam; `level` is the points of the question (2-4) where given."""
+    from still_core.problems.sources.choice import choices_of
+
+    choices = choices_of(first(row, "choices", "options"))
+    draft = competition(row, level=number(row, "score", "points", "point", "level"))
+    if not choices:
+        return draft
+    from dataclasses import replace
+
+    return replace(draft, kind=AnswerKind.CHOICE, choices=choices)
+
+
+# -- distilled files --------------------------------------------------------------------------
+
+
+def conversation(row: Any) -> tuple[str, str]:
+    """(question, response) of the first user and assistant turns of a conversation."""
+    turns = first(row, "conversations", "messages")
+    if not isinstance(turns, list):
+        raise MalformedRow("missing_field", "conversations")
+    by_role: dict[str, str] = {}
+    for turn in turns:
+        role = optional_text(turn, "from", "role")
+        role = {"human": "user", "gpt": "assistant"}.get(role, role)
+        by_role.setdefault(role, text(turn, "value", "content"))
+    if "user" not in by_role or "assistant" not in by_role:
+        raise MalformedRow("missing_field", "a user turn and an assistant turn")
+    return by_role["user"], by_role["assistant"]
+
+
+_OPENTHOUGHTS_ASK = re.compile(
+    r"^\s*Return your final response within \\boxed\{\}\.\s*", re.IGNORECASE
+)
+
+
+@register(
+    "openthoughts",
+    "OpenThoughts-114k default and metadata forms, OpenThoughts3; responses come with the rows",
+    licence="Apache-2.0",
+    hub="open-thoughts/OpenThoughts-114k",
+)
+def openthoughts(row: Any, context: Context) -> Draft:
+    """OpenThoughts: DeepSeek-R1 (QwQ-32B in version 3) responses beside their problems."""
+    if at(row, "deepseek_reasoning") is not None or at(row, "deepseek_solution") is not None:
+        statement = text(row, "problem")
+        written = Written(
+            text=optional_text(row, "deepseek_solution"),
+            reasoning=optional_text(row, "deepseek_reasoning"),
+            teacher="DeepSeek-R1",
+        )
+    else:
+        statement, response = conversation(row)
+        written = Written(
+            text=response, teacher="DeepSeek-R1" if "<|begin" in response else "QwQ-32B"
+        )
+    domain = optional_text(row, "domain") or "math"
+    is_math = domain == "math"
+    truth = optional_text(row, "ground_truth_solution", "answer")
+    gold = required_gold(
+        boxed_gold(truth), truth if len(truth) <= 100 else "", boxed_gold(written.text)
+    )
+    return Draft(
+        statement=_OPENTHOUGHTS_ASK.sub("", statement),
+        gold=gold,
+        kind=AnswerKind.MATH if is_math else AnswerKind.TEXT,
+        domain=domain,
+        bucket=Bucket.HARD_MATH if is_math else Bucket.OTHER,
+        level=number(row, "difficulty"),
+        responses=(written,),
+    )
+
+
+@register(
+    "long-form-thought",
+    "The public 5k STILL-2 demonstrations: question, combined_text, domain",
+    hub="RUC-AIBOX/long_form_thought_data_5k",
+)
+def long_form_thought(row: Any, context: Context) -> Draft:
+    """STILL-2's own release. It has no gold: the response's box stands in, verified upstream."""
+    response = text(row, "combined_text")
+    domain = optional_text(row, "domain") or "math"
+    is_math = domain == "math"
+    return Draft(
+        statement=text(row, "question"),
+        gold=required_gold(boxed_gold(response)),
+        kind=AnswerKind.MATH if is_math else AnswerKind.TEXT,
+        domain=domain,
+        bucket=Bucket.HARD_MATH if is_math else Bucket.OTHER,
+        responses=(Written(text=response, teacher="still-2-release"),),
+    )
