@@ -1,1 +1,6 @@
-""""""
+"""The miniature: a world small enough for two cores in which the papers' claims can be seen.
+
+    drills -> backbone (M_0) ; problems -> teachers -> raw responses -> the same loop as at 32B
+
+A newcomer's first run, the integration test and the laboratory. See docs/explanations/miniature.md.
+"""
