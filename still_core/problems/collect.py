@@ -58,14 +58,14 @@ class Collection:
 
     @property
     def funnel(self) -> Funnel:
-        """One step per source: kept problems, and what was left out by reason."""
+        """One step, `read`: kept problems, and what was left out by reason."""
         from still_core.refine.funnel import Funnel
 
-        funnel = Funnel()
+        dropped: Counter[str] = Counter()
         for count in self.counts:
-            dropped = {f"malformed:{reason}": n for reason, n in count.quarantined.items()}
-            funnel.step(f"collect {count.source}", count.kept, {**dropped, **count.filtered})
-        return funnel
+            dropped.update({f"malformed:{name}": n for name, n in count.quarantined.items()})
+            dropped.update({f"left_out:{name}": n for name, n in count.filtered.items()})
+        return Funnel().step("read", len(self.problems), dropped)
 
 
 def collect(

@@ -8,8 +8,9 @@ or MATH-OAI says nothing. Two tests, either of which makes an overlap:
 - exact: the normalised statements are equal, whatever their LaTeX, white space, delimiters, options
   marks and answer instructions;
 - near: at least `containment` of the benchmark problem's word n-grams stand in the training problem
-  *and* the numbers of both agree. Problems made from one template share their words but not their
-  numbers, so they are no overlap.
+  *and* its numbers do. Problems made from one template share their words but not their numbers, so
+  they are no overlap. A problem with fewer than `MIN_NUMBERS` numbers has little to tell it from
+  its template: there the gold answers must agree too, and the n-grams must match both ways.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ FINGERPRINT_VERSION = 1
 MIN_WORDS = 8
 """Shorter statements are compared exactly only: a few common words prove nothing."""
 
+MIN_NUMBERS = 2
+"""Numbers that a statement needs for words and numbers alone to prove an overlap."""
+NUMBER_SHARE = 0.9
+"""Share of the benchmark problem's numbers that must stand in the training problem."""
+
 _ASK = re.compile(
     r"please reason step by step[^.]*\\boxed\{\}[^.]*\.?"
     r"|(?:return|put|give|write) your final (?:answer|response) (?:with)?in \\boxed\{\}\.?"
@@ -48,6 +54,7 @@ _ENVIRONMENTS = re.compile(
 )
 _SAME = (
     (re.compile(r"\\[dtc]frac"), r"\\frac"),
+    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac \1 \2 "),
     (re.compile(r"\\(?:leq|leqslant)\b"), r"\\le"),
     (re.compile(r"\\(?:geq|geqslant)\b"), r"\\ge"),
     (re.compile(r"\\neq\b"), r"\\ne"),
@@ -56,9 +63,12 @@ _SAME = (
     (re.compile(r"\^\s*\\circ\b|\^\s*\{\s*\\circ\s*\}|\\degree\b|\u00b0"), " degrees "),
     (re.compile(r"(?<=\d)[,]\\?!?(?=\d{3}(?!\d))"), ""),
     (re.compile(r"[\u2212\u2013\u2014]"), "-"),
+    (re.compile(r"\\[()\[\]]"), " "),
 )
 _ASYMPTOTE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\W\d_a-z]")
+_WORD_OR_SIGN = re.compile(_WORD.pattern + r"|[+*/=<>^()]|(?<=[\dn)])!|-(?=\s*(?:\d|[a-z]\b|\())")
+"""Words and the signs that change what a formula says. A hyphen counts as minus before a term."""
 
 
 def words(statement: str) -> list[str]:
@@ -67,12 +77,15 @@ def words(statement: str) -> list[str]:
     CJK text gives one word per character. `$9$-kilometer`, `9-kilometer` and `\\(9\\) kilometer`
     are the same two words.
     """
+    return _WORD.findall(_plain(statement))
+
+
+def _plain(statement: str) -> str:
     text = unicodedata.normalize("NFKC", statement)
     text = _NOTE.sub("", _ASYMPTOTE.sub(" ", _ASK.sub(" ", text)), count=1)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
-    text = _ENVIRONMENTS.sub(" ", _WRAPPERS.sub(" ", text))
-    return _WORD.findall(text.lower())
+    return _ENVIRONMENTS.sub(" ", _WRAPPERS.sub(" ", text)).lower()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,12 +97,14 @@ class Fingerprint:
     benchmark: str
     """Name of the benchmark, "" for a training problem."""
     exact: str
-    """128 bits of the sha256 of the words without spaces."""
+    """128 bits of the sha256 of the words and signs, without spaces."""
     num_words: int
     ngrams: tuple[int, ...]
     """Sorted 60-bit hashes of the distinct word n-grams; () for short statements."""
     numbers: tuple[str, ...]
     """The numbers of the statement, sorted, with repeats."""
+    gold: str
+    """Hash of the gold answer, without spaces, dollars, braces and leading zeros."""
     ngram: int
     version: int = FINGERPRINT_VERSION
 
@@ -120,13 +135,15 @@ class Fingerprint:
             num_words=int(row["num_words"]),
             ngrams=tuple(int(item) for item in row["ngrams"]),
             numbers=tuple(row["numbers"]),
+            gold=row["gold"],
             ngram=int(row["ngram"]),
         )
 
 
 def fingerprint(problem: Problem, *, benchmark: str = "", ngram: int = 8) -> Fingerprint:
     """The fingerprint of one problem."""
-    listed = words(problem.statement)
+    plain = _plain(problem.statement)
+    listed = _WORD.findall(plain)
     grams = {
         _hash60(" ".join(listed[start : start + ngram]))
         for start in range(len(listed) - ngram + 1)
@@ -135,12 +152,18 @@ def fingerprint(problem: Problem, *, benchmark: str = "", ngram: int = 8) -> Fin
     return Fingerprint(
         problem=problem.id,
         benchmark=benchmark,
-        exact=hashlib.sha256("".join(listed).encode()).hexdigest()[:32],
+        exact=hashlib.sha256("".join(_WORD_OR_SIGN.findall(plain)).encode()).hexdigest()[:32],
         num_words=len(listed),
         ngrams=tuple(sorted(grams)),
         numbers=tuple(sorted(word for word in listed if word[0].isdigit())),
+        gold=_gold_hash(problem.gold),
         ngram=ngram,
     )
+
+
+def _gold_hash(gold: str) -> str:
+    bare = "".join(words(gold)).lstrip("0") or "".join(gold.split())
+    return hashlib.sha256(bare.encode()).hexdigest()[:16]
 
 
 def fingerprint_benchmarks(
@@ -294,25 +317,31 @@ class _Index:
         for number in sorted(exact | set(shared)):
             other = self._fingerprints[number]
             share = 1.0 if number in exact else shared[number] / len(other.ngrams)
-            if number not in exact and (
-                share < containment or not _same_numbers(training.numbers, other.numbers)
-            ):
-                continue
-            found.append(
-                Overlap(
-                    problem=training.problem,
-                    benchmark=other.benchmark,
-                    benchmark_problem=other.problem,
-                    match="exact" if number in exact else "near",
-                    containment=round(share, 4),
+            if number in exact or (share >= containment and _is_near(training, other, containment)):
+                found.append(
+                    Overlap(
+                        problem=training.problem,
+                        benchmark=other.benchmark,
+                        benchmark_problem=other.problem,
+                        match="exact" if number in exact else "near",
+                        containment=round(share, 4),
+                    )
                 )
-            )
         return found
 
 
-def _same_numbers(training: Sequence[str], benchmark: Sequence[str]) -> bool:
-    """Whether every number of the benchmark problem stands in the training problem as often."""
-    return not Counter(benchmark) - Counter(training)
+def _is_near(training: Fingerprint, benchmark: Fingerprint, containment: float) -> bool:
+    """Whether two problems that share many words are one problem and not one template."""
+    missing = (Counter(benchmark.numbers) - Counter(training.numbers)).total()
+    if missing > (1 - NUMBER_SHARE) * len(benchmark.numbers):
+        return False
+    if training.ngrams == benchmark.ngrams and training.gold != benchmark.gold:
+        # The same words ask for the same form of answer: another answer means other signs.
+        return False
+    if len(benchmark.numbers) >= MIN_NUMBERS:
+        return True
+    both = len(set(training.ngrams) & set(benchmark.ngrams))
+    return training.gold == benchmark.gold and both >= containment * len(training.ngrams)
 
 
 def _per_benchmark(
