@@ -42,7 +42,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutRequest:
-    """One completion to draw. Its identity is everything that fixes the distribution it comes from."""
+    """One completion to draw; its identity is all that fixes the distribution it comes from."""
 
     problem_id: str
     problem_digest: str
@@ -63,7 +63,7 @@ class RolloutRequest:
 
     @property
     def id(self) -> str:
-        """Rollout identity: (policy, problem, prompt, sampling, sample index, seed, engine build)."""
+        """Identity: (policy, problem, prompt, sampling, sample index, seed, engine build)."""
         return digest(
             [
                 self.policy_digest,

@@ -1,0 +1,158 @@
+"""The Ray actor that hosts one engine.
+
+The engine lives in one thread of the actor and steps without waiting for anybody. Calls from the
+pool only put commands into its inbox and take finished completions from its outbox; they are
+answered while the engine starts, works, or hangs, so the pool can always ask what it is doing.
+
+    send(commands) -> inbox -> engine thread: apply commands, step -> outbox -> collect()
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from still_core.errors import StillError
+from still_core.rollout.engines.engine import Engine, Finished
+from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.rollout import RolloutRequest
+from still_core.rollout.weights import Weights
+
+EngineFactory = Callable[[EngineRecipe, Resources, Weights], Engine]
+
+_LINGER_S = 0.01
+"""After the first completion, wait this long for others to go in the same reply."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """What the pool asks of the engine, in order: abort, then load, then submit."""
+
+    submit: tuple[RolloutRequest, ...] = ()
+    abort: tuple[str, ...] = ()
+    weights: Weights | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """The answer to `collect`."""
+
+    finished: tuple[Finished, ...]
+    phase: str
+    """`starting`, `idle`, `generating`, `loading weights` or `failed`."""
+    failure: str
+    """Why the engine ended; empty while it lives."""
+    policy_digest: str
+    """Weights that the engine holds; empty before it holds any."""
+    steps: int
+    """Engine steps so far: stands still where the engine hangs."""
+    pid: int
+    node: str
+
+
+class RolloutActor:
+    """Hosts one engine; every call returns soon, whatever the engine does."""
+
+    def __init__(
+        self, factory: EngineFactory, recipe: EngineRecipe, resources: Resources, weights: Weights
+    ) -> None:
+        self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._outbox: list[Finished] = []
+        self._news = threading.Condition()
+        self._phase, self._failure, self._policy_digest, self._steps = "starting", "", "", 0
+        self._thread = threading.Thread(
+            target=self._run, args=(factory, recipe, resources, weights), daemon=True, name="engine"
+        )
+        self._thread.start()
+
+    def send(self, command: Command) -> None:
+        """Queue a command for the engine; returns at once."""
+        self._inbox.put(command)
+
+    def collect(self, wait_s: float) -> Report:
+        """Take what has finished; waits up to `wait_s` for the first completion or a failure."""
+        with self._news:
+            if self._news.wait_for(lambda: self._outbox or self._failure, timeout=wait_s):
+                self._news.wait(_LINGER_S)
+            finished, self._outbox = tuple(self._outbox), []
+        return self._report(finished)
+
+    def health(self) -> Report:
+        """What the engine is doing, without taking anything."""
+        return self._report(())
+
+    def stacks(self) -> str:
+        """Stacks of all threads of this process, engine first in interest."""
+        with tempfile.TemporaryFile() as file:
+            faulthandler.dump_traceback(file=file, all_threads=True)
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+    def _report(self, finished: tuple[Finished, ...]) -> Report:
+        return Report(
+            finished=finished,
+            phase=self._phase,
+            failure=self._failure,
+            policy_digest=self._policy_digest,
+            steps=self._steps,
+            pid=os.getpid(),
+            node=socket.gethostname(),
+        )
+
+    def _run(
+        self, factory: EngineFactory, recipe: EngineRecipe, resources: Resources, weights: Weights
+    ) -> None:
+        try:
+            engine = factory(recipe, resources, weights)
+            self._policy_digest = engine.weights.policy_digest
+            while True:
+                self._phase = "generating" if engine.pending() else "idle"
+                self._apply(engine)
+                if engine.pending():
+                    finished = engine.step()
+                    self._steps += 1
+                    if finished:
+                        with self._news:
+                            self._outbox.extend(finished)
+                            self._news.notify_all()
+        # The thread's end is reported to the pool, whatever its cause, out of memory included.
+        except BaseException as error:
+            self._phase = "failed"
+            with self._news:
+                self._failure = _cause(error)
+                self._news.notify_all()
+
+    def _apply(self, engine: Engine) -> None:
+        """Carry out the commands that wait; waits for one where there is nothing to generate."""
+        wait = not engine.pending()
+        while True:
+            try:
+                command = self._inbox.get(block=wait)
+            except Empty:
+                return
+            wait = False
+            if command.abort:
+                engine.abort(command.abort)
+            if command.weights is not None:
+                self._phase = "loading weights"
+                engine.load_weights(command.weights)
+                self._policy_digest = command.weights.policy_digest
+            if command.submit:
+                engine.submit(command.submit)
+
+
+def _cause(error: BaseException) -> str:
+    """One line naming the error and, for one of ours, nothing but its text."""
+    if isinstance(error, StillError):
+        return str(error)
+    frames: Sequence[traceback.FrameSummary] = traceback.extract_tb(error.__traceback__)
+    where = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}{where}: {text}"

@@ -1,0 +1,87 @@
+"""The one place that starts or joins Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from still_core.errors import RolloutError, explain
+
+SECRET_MARKS = ("SECRET", "PASSWORD", "TOKEN", "API_KEY", "CREDENTIAL")
+"""Parts of names of environment variables that workers do not get."""
+
+_WORKERS_NEED = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "OPENAI_API_KEY",
+)
+"""Secrets that workers do need: to fetch weights from the store, to ask an endpoint."""
+
+
+def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> None:
+    """Join the cluster at `RAY_ADDRESS`, or start Ray on this machine; nothing if already joined.
+
+    Args:
+        num_cpus: CPUs that a local Ray hands out; by default those of the machine, at least 2.
+        temp_dir: where a local Ray keeps its sockets and logs; must be a short path.
+
+    Raises:
+        RolloutError: the cluster does not answer.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Local workers inherit this process's environment, so secrets are out of it while Ray starts.
+    hidden = _hide_secrets() if not address else {}
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                num_cpus=int(num_cpus or max(2, os.cpu_count() or 2)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=temp_dir or os.environ.get("RAY_TMPDIR"),
+            )
+    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        raise RolloutError(
+            explain(
+                "Ray does not start or answer",
+                got=str(error),
+                expected=f"a cluster at {address}" if address else "a free machine",
+                remedy="check RAY_ADDRESS, free memory and /dev/shm",
+            )
+        ) from error
+    finally:
+        os.environ.update(hidden)
+
+
+def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables for an actor: `extra`, and the secrets that workers do need."""
+    present = {name: os.environ[name] for name in _WORKERS_NEED if name in os.environ}
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        if name in os.environ:
+            present[name] = os.environ[name]
+    return {**present, **extra}
+
+
+def _hide_secrets() -> dict[str, str]:
+    names = [name for name in os.environ if any(mark in name.upper() for mark in SECRET_MARKS)]
+    return {name: os.environ.pop(name) for name in names}
+
+
+def free_resources() -> str:
+    """CPUs and GPUs that the cluster could hand out now, for a message."""
+    import ray
+
+    describe: Any = ray.available_resources
+    free = describe()
+    return f"{free.get('CPU', 0.0):g} CPU and {free.get('GPU', 0.0):g} GPU"

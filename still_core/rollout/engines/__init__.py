@@ -1,0 +1,1 @@
+"""Rollout engines: vllm (default), transformers (portable, oracle), openai (any endpoint)."""

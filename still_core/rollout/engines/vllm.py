@@ -1,0 +1,185 @@
+"""vLLM in this process, driven step by step: requests in, finished completions out as they end.
+
+The in-process `LLMEngine` is used rather than `LLM.generate` or a server, because single requests
+can then be added and aborted between two steps, and weights are swapped in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from still_core.errors import ConfigError, RolloutError, explain
+from still_core.rollout.engines.engine import Engine, Finished
+from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest
+from still_core.rollout.weights import Weights
+
+
+def environment(resources: Resources) -> dict[str, str]:
+    """Variables that must stand before vLLM is imported."""
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(resources.kv_cache_gib),
+        # Several actors share a machine; binding would put all of them on the same cores.
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(resources.threads_per_actor),
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "HF_HUB_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+class VllmEngine(Engine):
+    """vLLM's `LLMEngine` behind the engine protocol."""
+
+    def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
+        super().__init__(recipe, resources, weights)
+        os.environ.update(environment(resources))
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        directory = weights.resolve()
+        arguments = EngineArgs(
+            model=str(directory),
+            dtype=recipe.dtype,
+            max_model_len=recipe.max_model_len,
+            max_num_seqs=resources.max_num_seqs,
+            enforce_eager=resources.enforce_eager,
+            tensor_parallel_size=resources.tensor_parallel,
+            distributed_executor_backend="uni" if resources.tensor_parallel == 1 else "mp",
+            gpu_memory_utilization=resources.gpu_memory_utilization,
+            seed=0,
+            disable_log_stats=True,
+        )
+        self._engine: Any = LLMEngine.from_engine_args(arguments)
+        self._directory = directory
+        self._tokenize = lru_cache(maxsize=4096)(_tokenizer(directory))
+        self._in_flight: set[str] = set()
+        self._hopeless: list[str] = []
+
+    def _load(self, weights: Weights) -> None:
+        directory = weights.resolve()
+        _require_weights(directory)
+        self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
+        # Cached keys and values are found by tokens alone, so those of the old weights must go.
+        if self._engine.reset_prefix_cache() is False:
+            raise RolloutError("vLLM did not reset its prefix cache after a change of weights")
+
+    def _submit(self, requests: Sequence[RolloutRequest]) -> None:
+        from vllm import SamplingParams
+
+        for request in requests:
+            prompt = self._tokenize(request.prompt)
+            if len(prompt) >= self.recipe.max_model_len:
+                self._hopeless.append(request.id)
+                continue
+            sampling = request.sampling
+            parameters = SamplingParams(
+                n=1,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=min(sampling.max_tokens, self.recipe.max_model_len - len(prompt)),
+                stop=list(sampling.stop) or None,
+                include_stop_str_in_output=bool(sampling.stop),
+                seed=None if sampling.greedy() else request.seed,
+                logprobs=0,
+                skip_special_tokens=False,
+                spaces_between_special_tokens=False,
+            )
+            identity = request.id
+            self._engine.add_request(identity, {"prompt_token_ids": list(prompt)}, parameters)
+            self._in_flight.add(identity)
+
+    def step(self) -> list[Finished]:
+        """One engine step; a prompt that leaves no room ends at once, empty and truncated."""
+        finished: list[Finished] = [(identity, _EMPTY) for identity in self._hopeless]
+        self._hopeless.clear()
+        if self._in_flight:
+            for output in self._engine.step():
+                if output.finished and output.request_id in self._in_flight:
+                    self._in_flight.discard(output.request_id)
+                    finished.append((output.request_id, self._completion(output.outputs[0])))
+        return finished
+
+    def _completion(self, output: Any) -> Completion:
+        tokens = tuple(int(token) for token in output.token_ids)
+        logprobs = tuple(
+            float(entry[token].logprob)
+            for token, entry in zip(tokens, output.logprobs or (), strict=True)
+        )
+        text, reason = output.text, FinishReason(output.finish_reason)
+        if reason is FinishReason.STOP and not isinstance(output.stop_reason, str):
+            # Kept by vLLM where stop strings are kept too: the text of the end token.
+            text = text.removesuffix(self._engine.tokenizer.decode([tokens[-1]]))
+        return Completion(text=text, token_ids=tokens, logprobs=logprobs, finish_reason=reason)
+
+    def abort(self, ids: Iterable[str]) -> None:
+        """Drop these requests if they are in flight."""
+        wanted = set(ids)
+        self._hopeless = [identity for identity in self._hopeless if identity not in wanted]
+        known = sorted(wanted & self._in_flight)
+        if known:
+            self._engine.abort_request(known)
+            self._in_flight.difference_update(known)
+
+    def pending(self) -> int:
+        """Requests queued or running."""
+        return len(self._in_flight) + len(self._hopeless)
+
+    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probs of given sequences by vLLM's prompt log-probs; see the protocol."""
+        from vllm import SamplingParams
+
+        if self.pending():
+            raise RolloutError(explain("scoring with completions in flight", got=self.pending()))
+        for number, tokens in enumerate(token_ids):
+            self._engine.add_request(
+                f"score-{number}",
+                {"prompt_token_ids": list(tokens)},
+                SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0),
+            )
+        rows: dict[str, list[float]] = {}
+        while self._engine.has_unfinished_requests():
+            for output in self._engine.step():
+                if output.finished:
+                    tokens = output.prompt_token_ids
+                    rows[output.request_id] = [
+                        float(entry[token].logprob)
+                        for token, entry in zip(tokens[1:], output.prompt_logprobs[1:], strict=True)
+                    ]
+        return [rows[f"score-{number}"] for number in range(len(token_ids))]
+
+    def close(self) -> None:
+        """Stop the engine's workers."""
+        self._engine.engine_core.shutdown()
+
+
+_EMPTY = Completion(text="", token_ids=(), logprobs=(), finish_reason=FinishReason.LENGTH)
+
+
+def _tokenizer(directory: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+
+    def encode(prompt: str) -> tuple[int, ...]:
+        # The chat template has already written every special token.
+        return tuple(tokenizer(prompt, add_special_tokens=False).input_ids)
+
+    return encode
+
+
+def _require_weights(directory: Path) -> None:
+    if not any(directory.glob("*.safetensors")):
+        raise ConfigError(
+            explain(
+                "model folder holds no weights", got=str(directory), expected="*.safetensors files"
+            )
+        )

@@ -1,0 +1,595 @@
+"""A pool of rollout actors that loses nothing and repeats nothing.
+
+    submit(requests) -> queues per worker -> actors -> poll() -> rollouts, each id once
+
+The pool keeps every request until its rollout has been handed out. A worker that dies, fails,
+hangs or does not start is replaced, the new one gets the current weights, and what the old one
+owed goes back to the front of the queue. Attempts at one problem go to one worker, whose prefix
+cache holds the prompt; a worker that runs dry takes over whole problems from the longest queue,
+and at the end also repeats the oldest completions of a straggler: the first result counts.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from still_core.errors import ConfigError, RolloutError, explain
+from still_core.identity import digest
+from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
+from still_core.rollout.engines.engine import build_engine, engine_build
+from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.rollout import Completion, Rollout, RolloutRequest
+from still_core.rollout.weights import Weights, directory_digest, shape_digest
+from still_core.store.handle import Handle
+
+_COLLECT_WAIT_S = 1.0
+_BACKLOG = 1.25
+"""Requests that a worker holds, as a multiple of what it draws at once: the next ones are at hand
+when one ends, and few are lost or stuck with a worker that goes bad."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerHealth:
+    """What one worker is doing, for a person."""
+
+    name: str
+    pid: int
+    node: str
+    phase: str
+    in_flight: int
+    queued: int
+    oldest_s: float
+    """Age of its oldest request, seconds."""
+    last_step_s: float
+    """Seconds since the engine was last seen to advance."""
+    restarts: int
+    last_failure: str
+
+
+@dataclass
+class _Worker:
+    name: str
+    actor: Any = None
+    collect: Any = None
+    queue: deque[str] = field(default_factory=deque)
+    """Ids of requests not sent yet."""
+    in_flight: dict[str, float] = field(default_factory=dict)
+    """Request id -> time it was sent."""
+    report: Report | None = None
+    started: float = 0.0
+    advanced: float = 0.0
+    failures: int = 0
+    """Failures in a row without a finished completion."""
+    restarts: int = 0
+    last_failure: str = ""
+
+
+class RolloutPool:
+    """Rollout actors behind submit, cancel and poll. One thread may use it."""
+
+    def __init__(
+        self,
+        model_dir: Path | str,
+        engine: EngineRecipe,
+        resources: Resources,
+        *,
+        policy_digest: str = "",
+        policy_version: int = -1,
+        handle: Handle | None = None,
+        store_uri: str = "",
+        factory: EngineFactory = build_engine,
+    ) -> None:
+        """Name the pool; actors start with the first request.
+
+        Args:
+            model_dir: model folder on this machine (`Store.fetch` gives one).
+            engine: recipe of the engine.
+            resources: number of actors, their CPUs and GPUs, deadlines.
+            policy_digest: digest of the weights; by default that of `handle`, else of the folder.
+            policy_version: round of the policy, -1 for the backbone.
+            handle: where other nodes find the weights, in the store at `store_uri`.
+            store_uri: root of that store.
+            factory: builds the engine inside an actor.
+
+        Raises:
+            ConfigError: the engine is not installed, or the folder is no model with a tokenizer.
+        """
+        self.engine, self.resources, self._factory = engine, resources, factory
+        self.engine_build = engine_build(engine)
+        self.shape = _shape(engine, Path(model_dir))
+        self.weights = _weights(model_dir, policy_digest, policy_version, handle, store_uri)
+        self.tokens_generated = 0
+        self._workers: list[_Worker] = []
+        self._requests: dict[str, RolloutRequest] = {}
+        self._home: dict[str, _Worker] = {}
+        self._durations: deque[float] = deque(maxlen=512)
+        self._tokenizer: Any = None
+
+    @property
+    def policy_digest(self) -> str:
+        """Digest of the weights that completions are drawn with."""
+        return self.weights.policy_digest
+
+    @property
+    def policy_version(self) -> int:
+        """Round of the policy, -1 for the backbone."""
+        return self.weights.policy_version
+
+    @property
+    def capacity(self) -> int:
+        """Completions that all workers together draw at once."""
+        return self.resources.num_actors * self.resources.max_num_seqs
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model folder."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_pretrained(self.weights.directory)
+        return self._tokenizer
+
+    def load_weights(
+        self,
+        model_dir: Path | str,
+        *,
+        policy_digest: str = "",
+        policy_version: int = -1,
+        handle: Handle | None = None,
+        store_uri: str = "",
+    ) -> None:
+        """Change to other weights of the same architecture and tokenizer; see the constructor.
+
+        Raises:
+            RolloutError: requests are pending.
+            ConfigError: architecture or tokenizer differ.
+        """
+        if self.pending():
+            raise RolloutError(
+                explain("weights change with requests pending", got=self.pending(), expected=0)
+            )
+        if _shape(self.engine, Path(model_dir)) != self.shape:
+            raise ConfigError(
+                explain(
+                    "new weights do not fit the engine",
+                    got=str(model_dir),
+                    expected="the same config.json and tokenizer.json",
+                    remedy="use a new pool for another architecture",
+                )
+            )
+        weights = _weights(model_dir, policy_digest, policy_version, handle, store_uri)
+        if weights != self.weights:
+            self.weights, self._tokenizer = weights, None
+            self._home.clear()
+            for worker in self._workers:
+                if worker.actor is not None:
+                    self._send(worker, Command(weights=weights))
+
+    def submit(self, requests: Iterable[RolloutRequest]) -> None:
+        """Queue requests; one whose id is already pending is not queued again.
+
+        Raises:
+            RolloutError: a request asks for other weights or another engine build.
+        """
+        for request in requests:
+            self._require_current(request)
+            identity = request.id
+            if identity in self._requests:
+                continue
+            self._requests[identity] = request
+            self._ensure_workers()
+            self._home_of(request).queue.append(identity)
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """Forget requests; their completions are never handed out."""
+        known = {identity for identity in ids if self._requests.pop(identity, None) is not None}
+        if not known:
+            return
+        for worker in self._workers:
+            worker.queue = deque(i for i in worker.queue if i not in known)
+            running = tuple(identity for identity in worker.in_flight if identity in known)
+            for identity in running:
+                del worker.in_flight[identity]
+            if running:
+                self._send(worker, Command(abort=running))
+
+    def pending(self) -> int:
+        """Requests submitted, neither finished nor cancelled."""
+        return len(self._requests)
+
+    def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
+        """Rollouts that finished since the last call; waits up to `timeout_s` for the first.
+
+        Raises:
+            RolloutError: a worker failed `max_restarts` times in a row without a completion.
+        """
+        import ray
+
+        if not self._requests:
+            return []
+        self._dispatch()
+        refs = {worker.collect: worker for worker in self._workers if worker.collect is not None}
+        ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout_s)
+        if ready:
+            ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        finished: list[Rollout] = []
+        for ref in ready:
+            worker = refs[ref]
+            try:
+                report: Report = ray.get(ref)
+            except (ray.exceptions.RayError, OSError) as error:
+                self._replace(worker, f"actor died: {_first_line(error)}")
+                continue
+            finished.extend(self._absorb(worker, report))
+        self._check_deadlines()
+        self._dispatch()
+        return finished
+
+    def generate(self, requests: Iterable[RolloutRequest]) -> Iterator[Rollout]:
+        """Draw all of `requests`; yields each rollout as it finishes, each id once."""
+        wanted = list(requests)
+        self.submit(wanted)
+        owed = {request.id for request in wanted}
+        while owed:
+            for rollout in self.poll():
+                owed.discard(rollout.id)
+                yield rollout
+
+    def health(self) -> list[WorkerHealth]:
+        """What each worker is doing, from what the pool knows (asks nobody)."""
+        now = time.monotonic()
+        return [
+            WorkerHealth(
+                name=worker.name,
+                pid=worker.report.pid if worker.report else 0,
+                node=worker.report.node if worker.report else "",
+                phase=worker.report.phase if worker.report else "waiting for resources",
+                in_flight=len(worker.in_flight),
+                queued=len(worker.queue),
+                oldest_s=now - min(worker.in_flight.values(), default=now),
+                last_step_s=now - worker.advanced,
+                restarts=worker.restarts,
+                last_failure=worker.last_failure,
+            )
+            for worker in self._workers
+        ]
+
+    def close(self) -> None:
+        """End the actors; the pool can be used again and starts new ones then."""
+        for worker in self._workers:
+            self._kill(worker)
+        self._workers.clear()
+        self._requests.clear()
+        self._home.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _require_current(self, request: RolloutRequest) -> None:
+        for what, got, expected in (
+            ("weights", request.policy_digest, self.policy_digest),
+            ("engine build", request.engine_build, self.engine_build),
+        ):
+            if got != expected:
+                raise RolloutError(
+                    explain(f"request for another {what}", got=got, expected=expected)
+                )
+
+    def _ensure_workers(self) -> None:
+        if not self._workers:
+            from still_core.rollout.cluster import connect
+
+            connect(num_cpus=self.resources.num_actors * self.resources.cpus_per_actor)
+            for number in range(self.resources.num_actors):
+                worker = _Worker(name=f"rollout-{number}")
+                self._workers.append(worker)
+                self._start(worker)
+
+    def _start(self, worker: _Worker) -> None:
+        import ray
+
+        from still_core.rollout.cluster import worker_environment
+        from still_core.rollout.engines.vllm import environment
+
+        options: dict[str, Any] = {
+            "num_cpus": self.resources.cpus_per_actor,
+            "num_gpus": self.resources.gpus_per_actor,
+            # The pool replaces actors itself: Ray would restart them with outdated weights.
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "concurrency_groups": {"control": 1, "collect": 1, "health": 1},
+            "runtime_env": {"env_vars": worker_environment(environment(self.resources))},
+        }
+        actor_class: Any = ray.remote(**options)(RolloutActor)
+        worker.actor = actor_class.remote(self._factory, self.engine, self.resources, self.weights)
+        worker.report, worker.in_flight = None, {}
+        worker.started = worker.advanced = time.monotonic()
+        self._collect(worker)
+
+    def _send(self, worker: _Worker, command: Command) -> None:
+        worker.actor.send.options(concurrency_group="control").remote(command)
+
+    def _collect(self, worker: _Worker) -> None:
+        worker.collect = worker.actor.collect.options(concurrency_group="collect").remote(
+            _COLLECT_WAIT_S
+        )
+
+    def _home_of(self, request: RolloutRequest) -> _Worker:
+        """The worker that draws all attempts at this problem: the least loaded one at first."""
+        home = self._home.get(request.problem_digest)
+        if home is None:
+            home = min(self._workers, key=lambda w: len(w.queue) + len(w.in_flight))
+            self._home[request.problem_digest] = home
+        return home
+
+    def _dispatch(self) -> None:
+        """Fill every worker, from its own queue first."""
+        now = time.monotonic()
+        room = int(self.resources.max_num_seqs * _BACKLOG)
+        for worker in self._workers:
+            free = room - len(worker.in_flight)
+            if free <= 0:
+                continue
+            if not worker.queue and len(worker.in_flight) < self.resources.max_num_seqs:
+                self._take_over(worker)
+            batch: list[str] = []
+            while worker.queue and len(batch) < free:
+                batch.append(worker.queue.popleft())
+            if not worker.queue and len(worker.in_flight) + len(batch) == 0:
+                batch = self._relieve_stragglers(worker, now)
+            if batch:
+                if not worker.in_flight:
+                    worker.advanced = now
+                worker.in_flight.update((identity, now) for identity in batch)
+                requests = tuple(self._requests[identity] for identity in batch)
+                self._send(worker, Command(submit=requests))
+
+    def _take_over(self, idle: _Worker) -> None:
+        """Move whole problems from the tail of the longest queue to an idle worker."""
+        donor = max(self._workers, key=lambda w: len(w.queue))
+        if donor is idle or len(donor.queue) < 2:
+            return
+        wanted = len(donor.queue) // 2
+        moved: deque[str] = deque()
+        while donor.queue and (
+            len(moved) < wanted or self._problem(donor.queue[-1]) == self._problem(moved[0])
+        ):
+            moved.appendleft(donor.queue.pop())
+            self._home[self._problem(moved[0])] = idle
+        idle.queue.extend(moved)
+
+    def _problem(self, identity: str) -> str:
+        return self._requests[identity].problem_digest
+
+    def _relieve_stragglers(self, idle: _Worker, now: float) -> list[str]:
+        """Requests that another worker has held too long, for an idle one to draw as well."""
+        limit = self.resources.straggler_s
+        if len(self._durations) >= 16:
+            limit = max(limit, 4 * statistics.median(self._durations))
+        late = [
+            (sent, identity)
+            for worker in self._workers
+            if worker is not idle
+            for identity, sent in worker.in_flight.items()
+            if now - sent > limit and not self._is_doubled(identity)
+        ]
+        late.sort()
+        return [identity for _, identity in late[: self.resources.max_num_seqs]]
+
+    def _is_doubled(self, identity: str) -> bool:
+        return sum(identity in worker.in_flight for worker in self._workers) > 1
+
+    def _absorb(self, worker: _Worker, report: Report) -> list[Rollout]:
+        now = time.monotonic()
+        before, worker.report = worker.report, report
+        if before is None or report.steps != before.steps or report.phase != before.phase:
+            worker.advanced = now
+        rollouts = []
+        for identity, completion in report.finished:
+            sent = worker.in_flight.pop(identity, None)
+            request = self._requests.pop(identity, None)
+            if sent is not None:
+                self._durations.append(now - sent)
+            if request is None:
+                continue
+            worker.failures = 0
+            self.tokens_generated += len(completion.token_ids)
+            self._abort_doubles(identity)
+            rollouts.append(self._label(request, completion))
+        if report.failure:
+            self._replace(worker, report.failure)
+        else:
+            self._collect(worker)
+        return rollouts
+
+    def _abort_doubles(self, identity: str) -> None:
+        for worker in self._workers:
+            if worker.in_flight.pop(identity, None) is not None:
+                self._send(worker, Command(abort=(identity,)))
+
+    def _label(self, request: RolloutRequest, completion: Completion) -> Rollout:
+        return Rollout(
+            id=request.id,
+            problem_id=request.problem_id,
+            problem_digest=request.problem_digest,
+            policy_digest=request.policy_digest,
+            policy_version=request.policy_version,
+            prompt_digest=request.prompt_digest,
+            sampling_digest=digest(request.sampling),
+            engine_build=request.engine_build,
+            sample_index=request.sample_index,
+            seed=request.seed,
+            text=completion.text,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            finish_reason=completion.finish_reason,
+        )
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            starting = worker.report is None or worker.report.phase == "starting"
+            if starting:
+                if now - worker.started > self.resources.start_deadline_s:
+                    self._replace(worker, self._why_not_started(worker))
+            elif worker.in_flight and now - worker.advanced > self.resources.stall_deadline_s:
+                seconds = round(now - worker.advanced)
+                where = self._where(worker)
+                self._replace(worker, f"no engine step for {seconds} s, stuck in {where}")
+
+    def _why_not_started(self, worker: _Worker) -> str:
+        from still_core.rollout.cluster import free_resources
+
+        seconds = round(self.resources.start_deadline_s)
+        if worker.report is not None:
+            return f"engine did not start within {seconds} s, stuck in {self._where(worker)}"
+        return (
+            f"actor got no CPU or GPU within {seconds} s: wants "
+            f"{self.resources.cpus_per_actor} CPU and {self.resources.gpus_per_actor} GPU, "
+            f"free are {free_resources()}"
+        )
+
+    def _where(self, worker: _Worker) -> str:
+        """The innermost frame of the worker's engine thread, or why it can not be told."""
+        import ray
+
+        ref = worker.actor.stacks.options(concurrency_group="health").remote()
+        try:
+            return innermost_frame(ray.get(ref, timeout=5))
+        except (ray.exceptions.RayError, OSError) as error:
+            return f"an unknown place ({type(error).__name__} when asked for stacks)"
+
+    def _replace(self, worker: _Worker, cause: str) -> None:
+        """End `worker`, put what it owed back in front, start another with the current weights."""
+        worker.failures += 1
+        worker.restarts += 1
+        worker.last_failure = cause
+        pid = worker.report.pid if worker.report else 0
+        self._kill(worker)
+        owed, worker.in_flight = list(worker.in_flight), {}
+        elsewhere = {identity for other in self._workers for identity in other.in_flight}
+        worker.queue.extendleft(i for i in reversed(owed) if i not in elsewhere)
+        if worker.failures > self.resources.max_restarts:
+            self.close()
+            raise RolloutError(
+                explain(
+                    f"worker {worker.name} (pid {pid}) failed {worker.failures} times in a row",
+                    got=cause,
+                    remedy="mend the cause and run again: finished rollouts are in the bank",
+                )
+            )
+        self._start(worker)
+
+    def _kill(self, worker: _Worker) -> None:
+        import ray
+
+        if worker.actor is not None:
+            ray.kill(worker.actor, no_restart=True)
+        worker.actor = worker.collect = None
+
+
+_POOLS: dict[tuple[str, EngineRecipe, Resources], RolloutPool] = {}
+
+
+def acquire_pool(
+    model_dir: Path | str,
+    engine: EngineRecipe,
+    resources: Resources,
+    *,
+    policy_digest: str = "",
+    policy_version: int = -1,
+    handle: Handle | None = None,
+    store_uri: str = "",
+) -> RolloutPool:
+    """This process's pool for the recipe and architecture, holding these weights.
+
+    An engine takes 10-60 s to start and 0.1 s to change weights, so all stages of a run share one.
+    Pools of other architectures, recipes or resources are closed: memory holds one at a time.
+    Arguments as for `RolloutPool`.
+    """
+    key = (_shape(engine, Path(model_dir)), engine, resources)
+    for other in [known for known in _POOLS if known != key]:
+        _POOLS.pop(other).close()
+    pool = _POOLS.get(key)
+    if pool is None:
+        pool = _POOLS[key] = RolloutPool(
+            model_dir,
+            engine,
+            resources,
+            policy_digest=policy_digest,
+            policy_version=policy_version,
+            handle=handle,
+            store_uri=store_uri,
+        )
+        return pool
+    if pool.pending():
+        # Left by a stage that ended in an error.
+        pool.cancel(list(pool._requests))
+    pool.load_weights(
+        model_dir,
+        policy_digest=policy_digest,
+        policy_version=policy_version,
+        handle=handle,
+        store_uri=store_uri,
+    )
+    return pool
+
+
+def close_pools() -> None:
+    """End all pools of this process."""
+    while _POOLS:
+        _POOLS.popitem()[1].close()
+
+
+def innermost_frame(stacks: str) -> str:
+    """The innermost frame of the engine thread in a faulthandler dump, e.g. `step (vllm.py:99)`.
+
+    The engine thread is found as the one whose stack passes through the actor's `_run`.
+    """
+    for block in stacks.split("\n\n"):
+        frames = [line.strip() for line in block.splitlines() if line.lstrip().startswith("File ")]
+        if any("actor.py" in frame and frame.endswith("in _run") for frame in frames):
+            return frames[0]
+    return "a place outside the engine thread"
+
+
+def _shape(engine: EngineRecipe, model_dir: Path) -> str:
+    return engine.model if engine.kind == "openai" else shape_digest(model_dir)
+
+
+def _weights(
+    model_dir: Path | str,
+    policy_digest: str,
+    policy_version: int,
+    handle: Handle | None,
+    store_uri: str,
+) -> Weights:
+    if not policy_digest:
+        policy_digest = handle.digest if handle is not None else directory_digest(Path(model_dir))
+    return Weights(
+        directory=str(model_dir),
+        policy_digest=policy_digest,
+        policy_version=policy_version,
+        handle=handle,
+        store_uri=store_uri,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines: Sequence[str] = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__} {lines[0][:300]}"

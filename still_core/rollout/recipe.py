@@ -1,0 +1,96 @@
+"""Settings of rollouts: engine, machines, exploration. Imports pydantic only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from still_core.errors import ConfigError, explain
+from still_core.recipes.section import Section
+from still_core.rollout.rollout import Sampling
+
+
+class EngineRecipe(Section):
+    """Which engine draws completions, and what of it fixes their distribution."""
+
+    kind: Literal["vllm", "transformers", "openai"] = Field(
+        "vllm",
+        description="vllm on GPU or CPU; transformers as portable fallback; openai for any "
+        "OpenAI-compatible endpoint.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Type of weights and activations. float32 on CPU."
+    )
+    max_model_len: int = Field(
+        512, ge=16, description="Longest prompt plus completion, in tokens; the rest is cut."
+    )
+    model: str = Field("", description="Model name at the endpoint; for kind=openai alone.")
+    api: Literal["completions", "chat"] = Field(
+        "completions",
+        description="For kind=openai: completions sends the rendered prompt as it is, chat sends "
+        "it as one user message.",
+    )
+
+
+class Resources(Section):
+    """Where and how wide rollouts run, and how long to wait for a worker. No part of identity."""
+
+    num_actors: int = Field(1, ge=1, description="Ray actors, each hosting one engine.")
+    cpus_per_actor: float = Field(1.0, ge=0.0, description="CPUs that Ray reserves per actor.")
+    gpus_per_actor: float = Field(0.0, ge=0.0, description="GPUs that Ray reserves per actor.")
+    threads_per_actor: int = Field(1, ge=1, description="OpenMP threads of one engine on CPU.")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that share one engine's weights.")
+    max_num_seqs: int = Field(64, ge=1, description="Completions that one engine draws at once.")
+    kv_cache_gib: int = Field(1, ge=1, description="KV cache of one engine on CPU, GiB.")
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0)
+    enforce_eager: bool = Field(True, description="No CUDA graphs, no compilation.")
+    endpoint: str = Field("", description="Base URL for kind=openai, e.g. http://host:8000/v1.")
+    start_deadline_s: float = Field(900.0, gt=0, description="Longest start of an engine.")
+    stall_deadline_s: float = Field(
+        180.0, gt=0, description="An engine with work and no step for this long is replaced."
+    )
+    straggler_s: float = Field(
+        300.0, gt=0, description="A completion older than this is also given to an idle worker."
+    )
+    max_restarts: int = Field(
+        3, ge=0, description="Restarts of a worker in a row without one finished completion."
+    )
+
+
+class ExploreRecipe(Section):
+    """Roll out until a correct response, at most `max_attempts` (STILL-2 section 2.3: 20)."""
+
+    sampling: Sampling
+    max_attempts: int = Field(20, ge=1, le=1024, description="Rollouts per problem at most.")
+    waves: tuple[int, ...] = Field(
+        (1, 1, 2, 4, 4, 8),
+        min_length=1,
+        description="Attempts in flight per problem: as many as the wave that the number of "
+        "finished attempts falls in. (1,) is strictly one by one and wastes nothing.",
+    )
+    abort_siblings: bool = Field(
+        True, description="Cut attempts with a higher index once an attempt is correct."
+    )
+
+    @model_validator(mode="after")
+    def _waves_are_positive(self) -> ExploreRecipe:
+        if min(self.waves) < 1:
+            raise ConfigError(
+                explain("explore.waves", got=list(self.waves), expected="positive integers")
+            )
+        return self
+
+    def in_flight_limit(self, finished: int) -> int:
+        """Attempts of one problem that may run at once after `finished` attempts have ended.
+
+        >>> recipe = ExploreRecipe(sampling=Sampling(max_tokens=1), waves=(1, 1, 2, 4))
+        >>> [recipe.in_flight_limit(n) for n in range(9)]
+        [1, 1, 2, 2, 4, 4, 4, 4, 4]
+        """
+        start = 0
+        for width in self.waves:
+            start += width
+            if finished < start:
+                return width
+        return self.waves[-1]

@@ -1,0 +1,137 @@
+"""Sample: a fixed number of responses per problem, for evaluation, pass rates and teachers.
+
+problems x n -> bank first, then the pool -> judged rollouts, by sample index
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from still_core.problems.problem import Problem
+from still_core.progress import ProgressListener
+from still_core.rollout.rollout import Rollout, Sampling
+from still_core.rollout.search import (
+    Attempt,
+    Bank,
+    Campaign,
+    Pool,
+    ProblemSearch,
+    PromptTemplate,
+    Tally,
+    Verifier,
+    search_builder,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleGroup:
+    """All samples of one problem: an unbiased group, fit for baselines and pass rates."""
+
+    problem: Problem
+    attempts: tuple[Attempt, ...]  # [num_samples]
+    rollouts: tuple[Rollout, ...]  # [num_samples], texts and verdicts without token ids
+
+    @property
+    def num_correct(self) -> int:
+        """Correct samples."""
+        return sum(attempt.correct for attempt in self.attempts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleResult:
+    """Samples of every problem, in the order of the problems."""
+
+    groups: tuple[SampleGroup, ...]
+    tally: Tally
+    """What it cost this time; no part of the result."""
+
+    def accuracy(self) -> float:
+        """Mean pass rate over problems, in [0, 1]; 0 for no problems."""
+        rates = [group.num_correct / len(group.attempts) for group in self.groups]
+        return sum(rates) / len(rates) if rates else 0.0
+
+    def cost(self) -> dict[str, float]:
+        """What was drawn and read from the bank this time."""
+        return asdict(self.tally)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One flat row per rollout, for Parquet."""
+        return [
+            {
+                "problem_id": group.problem.id,
+                "problem_digest": group.problem.digest,
+                "domain": group.problem.domain,
+                "level": group.problem.level,
+                "statement": group.problem.statement,
+                "gold": group.problem.gold,
+                "sample_index": attempt.sample_index,
+                "rollout_id": attempt.rollout_id,
+                "policy_digest": rollout.policy_digest,
+                "policy_version": rollout.policy_version,
+                "outcome": str(attempt.outcome),
+                "correct": attempt.correct,
+                "extracted": rollout.extracted,
+                "finish_reason": str(attempt.finish_reason),
+                "num_tokens": attempt.num_tokens,
+                "text": rollout.text,
+            }
+            for group in self.groups
+            for attempt, rollout in zip(group.attempts, group.rollouts, strict=True)
+        ]
+
+
+def sample(
+    problems: Sequence[Problem],
+    pool: Pool,
+    bank: Bank | None,
+    verifier: Verifier,
+    sampling: Sampling,
+    *,
+    num_samples: int = 1,
+    seed: int = 0,
+    round: int = 0,
+    prompt: str | PromptTemplate,
+    owner: str = "sample",
+    stage: str = "sample",
+    progress: ProgressListener | None = None,
+) -> SampleResult:
+    """Draw `num_samples` responses to each problem and judge them.
+
+    Args as for `explore`; `stage` names the work in progress reports.
+
+    Raises:
+        DataError: two problems share an id.
+        RolloutError: the engines can not go on.
+        VerifierError: the verifier can not go on.
+    """
+    campaign = Campaign(
+        stage=stage,
+        pool=pool,
+        verifier=verifier,
+        bank=bank,
+        owner=owner,
+        build=search_builder(
+            pool,
+            prompt,
+            sampling,
+            max_attempts=num_samples,
+            seed=seed,
+            round=round,
+            until_correct=False,
+        ),
+        in_flight_limit=lambda finished: num_samples,
+        abort_siblings=False,
+        progress=progress,
+    )
+    searches = campaign.run(problems)
+    return SampleResult(groups=tuple(_group(search) for search in searches), tally=campaign.tally)
+
+
+def _group(search: ProblemSearch) -> SampleGroup:
+    return SampleGroup(
+        problem=search.problem,
+        attempts=search.counted(),
+        rollouts=tuple(search.kept[index] for index in range(len(search.ids))),
+    )
