@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from still_core.errors import DataError, explain
 from still_core.evaluate.answers import BenchmarkScore, DifficultyRate
 from still_core.evaluate.passes import AttemptRate
+from still_core.refine.funnel import Funnel, FunnelStep
 
 
 def model_label(method: str, distill: int, explore: int) -> str:
@@ -58,33 +59,28 @@ class ModelRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FunnelStep:
-    """One refinement step: rows_in = kept + all dropped."""
-
-    name: str
-    rows_in: int
-    kept: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Rows by reason."""
-
-    def __post_init__(self) -> None:
-        if self.rows_in != self.kept + sum(self.dropped.values()):
-            raise DataError(
-                explain(
-                    f"the funnel step {self.name!r} loses rows",
-                    got=(self.rows_in, self.kept, self.dropped),
-                    expected="in = kept + dropped",
-                )
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class FunnelTable:
     """The steps that made one data set."""
 
     name: str
     """The data set: `D_0`, `D_1`, ..."""
     steps: tuple[FunnelStep, ...]
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if step.num_in != step.num_kept + sum(step.dropped.values()):
+                raise DataError(
+                    explain(
+                        f"the funnel step {step.name!r} of {self.name} loses rows",
+                        got=(step.num_in, step.num_kept, step.dropped),
+                        expected="in = kept + dropped",
+                    )
+                )
+
+    @classmethod
+    def of(cls, name: str, funnel: Funnel) -> FunnelTable:
+        """The table of a data set's funnel."""
+        return cls(name=name, steps=tuple(funnel.steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

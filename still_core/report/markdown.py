@@ -143,9 +143,9 @@ def funnel_markdown(funnel: FunnelTable) -> str:
         [
             [
                 cell(step.name),
-                str(step.rows_in),
-                str(step.kept),
-                str(step.rows_in - step.kept),
+                str(step.num_in),
+                str(step.num_kept),
+                str(step.num_in - step.num_kept),
                 ", ".join(f"{cell(why)} {n}" for why, n in sorted(step.dropped.items())),
             ]
             for step in funnel.steps

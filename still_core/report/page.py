@@ -223,9 +223,9 @@ def _funnel(funnel: FunnelTable) -> str:
     rows = [
         [
             _text(step.name),
-            str(step.rows_in),
-            str(step.kept),
-            str(step.rows_in - step.kept),
+            str(step.num_in),
+            str(step.num_kept),
+            str(step.num_in - step.num_kept),
             _text(", ".join(f"{reason} {n}" for reason, n in sorted(step.dropped.items()))),
         ]
         for step in funnel.steps

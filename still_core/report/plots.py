@@ -105,7 +105,7 @@ def difficulty_plot(rates: Sequence[DifficultyRate]) -> str:
             mine = [rate for rate in rates if rate.domain == domain and rate.method == method]
             _intervals(
                 axes,
-                [rate.difficulty for rate in mine],
+                [rate.difficulty + 0.07 * (index - (len(methods) - 1) / 2) for rate in mine],
                 [(rate.accuracy, rate.low, rate.high) for rate in mine],
                 method,
                 index,
@@ -114,7 +114,7 @@ def difficulty_plot(rates: Sequence[DifficultyRate]) -> str:
         axes.set_ylim(-2, 102)
         axes.set_xlabel("difficulty")
         axes.set_ylabel("accuracy, %")
-        _legend(axes)
+    _common_legend(figure, panels)
     return _svg(figure, "difficulty")
 
 
@@ -213,6 +213,26 @@ def _shorten(label: str) -> str:
     # A dollar sign would start mathtext, and a malformed formula ends the whole report.
     short = label if len(label) <= MAX_TICK_LABEL else label[: MAX_TICK_LABEL - 3] + "..."
     return visible(short).replace("$", r"\$")
+
+
+def _common_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend below panels that draw the same models: inside them it would hide points."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    entries = {
+        label: handle
+        for handles, labels in found
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    figure.legend(
+        list(entries.values()),
+        [_shorten(label) for label in entries],
+        loc="outside lower center",
+        ncols=4,
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        handlelength=1.4,
+    )
 
 
 def _legend(axes: Axes) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from still_core.evaluate.answers import EvaluatedAnswer
 from still_core.evaluate.passes import Attempts, rates_by_attempt
+from still_core.refine.funnel import Funnel
 from still_core.report.build import (
     ModelEvaluation,
     build_difficulty_rates,
@@ -17,7 +18,6 @@ from still_core.report.build import (
 from still_core.report.data import (
     Curve,
     Exploration,
-    FunnelStep,
     FunnelTable,
     Overlap,
     ReportData,
@@ -102,17 +102,11 @@ def make_report(problems: int = 150) -> ReportData:
             StageTime(name="evaluate M_1", seconds=33.1, cached=False),
         ),
         funnels=(
-            FunnelTable(
-                name="D_0",
-                steps=(
-                    FunnelStep(name="verify", rows_in=500, kept=430, dropped={"wrong": 70}),
-                    FunnelStep(
-                        name="clean",
-                        rows_in=430,
-                        kept=320,
-                        dropped={"repetition": 60, "gibberish": 30, "duplicate": 20},
-                    ),
-                ),
+            FunnelTable.of(
+                "D_0",
+                Funnel()
+                .step("verify", 430, {"wrong": 70})
+                .step("clean", 320, {"repetition": 60, "gibberish": 30, "duplicate": 20}),
             ),
         ),
         difficulty_rates=build_difficulty_rates(models),

@@ -1,4 +1,4 @@
-"""The three files of a report, its claims, its samples, and what hostile text does to it: nothing."""
+"""The three files of a report, its claims and samples, and hostile text that stays text."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from still_core.errors import ConfigError, DataError
 from still_core.evaluate.answers import BenchmarkScore, EvaluatedAnswer
 from still_core.evaluate.paired import two_sided_sign_p
+from still_core.refine.funnel import FunnelStep
 from still_core.report.build import ModelEvaluation, build_rows, choose_samples
 from still_core.report.claims import paper_claims
-from still_core.report.data import Curve, FunnelStep, ModelRow, ReportData, StageTime
+from still_core.report.data import Curve, FunnelTable, ModelRow, ReportData, StageTime
 from still_core.report.files import find_report, load_report, write_report
 from still_core.report.markdown import curve_markdown, render_markdown
 from still_core.report.page import render_page
@@ -290,8 +291,9 @@ def test_tables_name_every_row_and_benchmark(report: ReportData) -> None:
 
 
 def test_a_funnel_that_loses_rows_is_refused() -> None:
+    step = FunnelStep(name="clean", num_in=10, num_kept=8, dropped={"short": 1})
     with pytest.raises(DataError, match="kept"):
-        FunnelStep(name="clean", rows_in=10, kept=8, dropped={"short": 1})
+        FunnelTable(name="D_0", steps=(step,))
 
 
 def test_a_diverged_run_is_shown_as_such_and_still_renders(report: ReportData) -> None:
