@@ -1,0 +1,66 @@
+"""`still run` and `still plan`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from deployments.environment import prepare_environment
+from still_core.recipes.loading import load_recipe, load_resources
+
+Recipe = Annotated[
+    str, Parameter(name=["--recipe", "-r"], help="Preset name, or a YAML or JSON file.")
+]
+Changes = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--set", help="Change one recipe field: section.key=value. Repeatable.", negative=""
+    ),
+]
+StoreRoot = Annotated[
+    str, Parameter(help="Root of the object store: a folder or s3://bucket/prefix.")
+]
+ResourceChanges = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--resource",
+        help="Change one resource: rollout.num_actors=4. No part of any result. Repeatable.",
+        negative="",
+    ),
+]
+
+
+def run(
+    *,
+    recipe: Recipe = "miniature",
+    set: Changes = (),
+    store: StoreRoot = ".still/store",
+    reports: Path = Path("reports"),
+    resource: ResourceChanges = (),
+) -> None:
+    """Run the whole STILL-2 loop; stages whose inputs did not change are taken from the store."""
+    chosen, resources = load_recipe(recipe, set), load_resources(resource)
+    prepare_environment()
+    from flows.still_2 import still_2
+    from still_core.report.terminal import print_summary
+
+    page = still_2(recipe=chosen, store=store, reports=str(reports), resources=resources)
+    print_summary(Path(page))
+
+
+def plan(
+    *,
+    recipe: Recipe = "miniature",
+    set: Changes = (),
+    store: StoreRoot = ".still/store",
+    resource: ResourceChanges = (),
+) -> None:
+    """Print the DAG, what is cached and what will run, and what the run will cost."""
+    chosen, resources = load_recipe(recipe, set), load_resources(resource)
+    prepare_environment()
+    from flows.planning import plan_still_2
+
+    sys.stdout.write(plan_still_2(chosen, store, resources))

@@ -1,0 +1,31 @@
+"""`still up` and `still down`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployments.environment import prepare_environment
+from deployments.services import start_services, stop_services
+
+FOLDER = Path(".still/services")
+
+
+def up(*, port: int = 4200, store: str = ".still/store") -> None:
+    """Start the Prefect server with its UI and a worker, and register the deployments.
+
+    Args:
+        port: where the server listens, on this machine alone.
+        store: root of the object store that deployed runs use.
+    """
+    prepare_environment()
+    address = start_services(FOLDER, port=port, store=store)
+    print(f"UI            {address}")
+    print("start a run   prefect deployment run 'still-2/miniature'")
+    print(f"              (with PREFECT_API_URL={address}/api)")
+    print("stop          still down")
+
+
+def down() -> None:
+    """Stop what `still up` started."""
+    ended = stop_services(FOLDER)
+    print(f"stopped {', '.join(ended)}" if ended else "nothing was up")

@@ -1,0 +1,201 @@
+"""Server, worker and deployments for a person who wants to look: `still up`, `still down`.
+
+State is one JSON file under `.still/services/`: what was started, as (name, pid, start time). `down`
+ends exactly those processes, and none that took over a pid.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from still_core.errors import ConfigError, explain
+
+START_DEADLINE_S = 180.0
+STOP_DEADLINE_S = 15.0
+WORK_POOL = "still"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """One process that `still up` started."""
+
+    name: str
+    pid: int
+    started_at: float
+    """The process's own creation time, seconds since the epoch: tells it from a later one of its pid."""
+
+
+def start_services(folder: Path, *, port: int, store: str) -> str:
+    """Start server and worker, register the deployments, and return the UI's address.
+
+    Raises:
+        ConfigError: services of this folder run already, the port is taken, or a service does not come up.
+    """
+    running = [s.name for s in read_services(folder) if is_alive(s)]
+    if running:
+        raise ConfigError(
+            explain(
+                f"{', '.join(running)} already up", remedy="open the UI, or run 'still down' first"
+            )
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    address = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_UI_URL": address,
+        "STILL_STORE": store,
+    }
+    _refuse_taken_port(port)
+    services = [
+        _spawn(
+            "server",
+            ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            folder,
+            environment,
+        )
+    ]
+    write_services(folder, services)
+    _await_server(address, services[0], folder)
+    deploy(environment)
+    services.append(
+        _spawn(
+            "worker",
+            ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"],
+            folder,
+            environment,
+        )
+    )
+    write_services(folder, services)
+    return address
+
+
+def deploy(environment: dict[str, str]) -> None:
+    """Make the work pool and register every deployment of `deployments/prefect.yaml`."""
+    for arguments in (
+        ["work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"],
+        [
+            "--no-prompt",
+            "deploy",
+            "--all",
+            "--prefect-file",
+            str(Path(__file__).with_name("prefect.yaml")),
+        ],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise ConfigError(
+                explain(f"prefect {arguments[0]} failed: {(done.stderr or done.stdout)[-500:]}")
+            )
+
+
+def stop_services(folder: Path) -> list[str]:
+    """End what `start_services` started, workers first; returns the names of what was ended."""
+    ended = []
+    for service in reversed(read_services(folder)):
+        if is_alive(service):
+            _end_tree(service.pid)
+            ended.append(service.name)
+    (folder / "services.json").unlink(missing_ok=True)
+    return ended
+
+
+def read_services(folder: Path) -> list[Service]:
+    """The processes on record."""
+    path = folder / "services.json"
+    if not path.is_file():
+        return []
+    return [Service(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def write_services(folder: Path, services: list[Service]) -> None:
+    """Put the processes on record."""
+    text = json.dumps([asdict(service) for service in services], indent=1)
+    (folder / "services.json").write_text(text, encoding="utf-8")
+
+
+def is_alive(service: Service) -> bool:
+    """Whether that very process still runs."""
+    try:
+        process = psutil.Process(service.pid)
+        return (
+            process.status() != psutil.STATUS_ZOMBIE
+            and abs(process.create_time() - service.started_at) < 1.0
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _spawn(name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> Service:
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return Service(name=name, pid=process.pid, started_at=psutil.Process(process.pid).create_time())
+
+
+def _refuse_taken_port(port: int) -> None:
+    if any(
+        c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN
+        for c in psutil.net_connections("tcp")
+    ):
+        raise ConfigError(
+            explain(f"port {port} is taken", remedy="stop what listens there, or say --port")
+        )
+
+
+def _await_server(address: str, server: Service, folder: Path) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline:
+        if not is_alive(server):
+            break
+        try:
+            with urllib.request.urlopen(f"{address}/api/health", timeout=2) as reply:
+                if reply.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.5)
+    stop_services(folder)
+    raise ConfigError(
+        explain("the Prefect server did not come up", remedy=f"read {folder / 'server.log'}")
+    )
+
+
+def _end_tree(pid: int) -> None:
+    try:
+        parent = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return
+    tree = [parent, *parent.children(recursive=True)]
+    for process in tree:
+        _signal(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(tree, timeout=STOP_DEADLINE_S)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,103 @@
+"""STILL-2 (arXiv 2412.09413): imitate, then explore and self-improve, round after round.
+
+    problems ──> imitate: D_0 ──────────────> M_1
+                                               │
+    M_0 ──────────────────────┐                ▼
+                              │    ┌──> explore hard problems with M_t ──> bank
+                              │    │           │ candidates
+                              │    │           ▼
+                              └────┼──> self-improve: D_t = D_0 + found ──> M_{t+1} trained from M_0
+                                   └──────── t = 1..N ◄───────────────────────┘
+
+Ends when N rounds are done or the problem pool is exhausted. Every model is evaluated on the same
+held-out benchmarks.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.explore import explore
+from flows.imitate import imitate
+from flows.run import Run
+from flows.self_improve import self_improve
+from still_core.recipes.presets import miniature
+from still_core.recipes.recipe import Resources, Still2Recipe
+from still_core.store.handle import Handle
+from tasks.backbone import publish_backbone
+from tasks.engines import engine_pools
+from tasks.evaluate import evaluate_model
+from tasks.explore import pool_is_exhausted
+from tasks.preflight import preflight
+from tasks.problems import collect_problems
+from tasks.report import compose_report, publish_report
+from tasks.runlog import stage_log
+
+
+@flow(name="still-2", flow_run_name="{recipe.name}", description=__doc__)
+def still_2(
+    recipe: Still2Recipe = miniature(),  # noqa: B008 - a frozen value; the UI's form shows it
+    store: str = ".still/store",
+    reports: str = "reports",
+    resources: Resources = Resources(),  # noqa: B008
+) -> str:
+    """Run the whole loop and return the path of its report.
+
+    Args:
+        recipe: everything that defines the result; a change re-runs what reads it, nothing above.
+        store: root of the object store, a local folder or `s3://bucket/prefix`.
+        reports: local folder for reports; `reports/latest` leads to the newest.
+        resources: actors, ranks, CPUs and GPUs.
+    """
+    run = Run(name=recipe.run_name(), store=store, resources=resources)
+    files = preflight(recipe, store, resources)
+    with stage_log() as stages, engine_pools():
+        problems = collect_problems(store=store, problems=recipe.problems, files=files.problems)
+        backbone = publish_backbone(store=store, model=recipe.backbone.model, files=files.backbone)
+        scores = [evaluated(run, recipe, problems, backbone, "M_0")]
+        d0, model = imitate(run, recipe, problems, backbone, files.demonstrations)
+        scores.append(evaluated(run, recipe, problems, model, "M_1"))
+        data, models = [d0], [model]
+        explorations: list[Handle] = []
+        candidates: list[Handle] = []
+        for round in range(1, recipe.rounds + 1):
+            exploration, found = explore(run, recipe, problems, model, explorations, round)
+            explorations.append(exploration)
+            candidates.append(found)
+            start = backbone if recipe.start_from == "backbone" else model
+            dt, model = self_improve(run, recipe, problems, d0, candidates, start, round)
+            data.append(dt)
+            models.append(model)
+            scores.append(evaluated(run, recipe, problems, model, f"M_{round + 1}"))
+            if pool_is_exhausted(store, exploration):
+                break
+        composed = compose_report(
+            store=store,
+            recipe=recipe,
+            problems=problems,
+            demonstrations=data,
+            models=models,
+            explorations=explorations,
+            candidates=candidates,
+            scores=scores,
+        )
+    return publish_report(store, composed, run.name, reports, stages)
+
+
+def evaluated(
+    run: Run, recipe: Still2Recipe, problems: Handle, model: Handle, label: str
+) -> Handle:
+    """The model's answers to every benchmark, verified."""
+    return evaluate_model(
+        label=label,
+        store=run.store,
+        model=model,
+        problems=problems,
+        evaluate=recipe.evaluate,
+        engine=recipe.engine,
+        verify=recipe.verify,
+        prompt=recipe.backbone.prompt,
+        seed=recipe.seed,
+        resources=run.resources,
+        run=run.name,
+    )

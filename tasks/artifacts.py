@@ -1,0 +1,59 @@
+"""What the Prefect UI shows on a stage: tables, Markdown, links."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_CELL = 400
+"""Longest text in one table cell, in characters; the whole row stands in the store."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """One Prefect artifact."""
+
+    key: str
+    """Lowercase letters, digits and dashes."""
+    type: str
+    data: Any
+    description: str
+
+    def key_for(self, label: str) -> str:
+        """The key with the stage's label, so that rounds stand side by side on the Artifacts page."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.key} {label}".lower()).strip("-")
+
+
+def table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> Shown:
+    """A table; cells are cut at `MAX_CELL` characters."""
+    data = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    return Shown(key=key, type="table", data=json.dumps(data), description=description)
+
+
+def markdown(key: str, text: str, description: str) -> Shown:
+    """A Markdown page."""
+    return Shown(key=key, type="markdown", data=text, description=description)
+
+
+def link(key: str, url: str, text: str, description: str) -> Shown:
+    """A link, shown as Markdown."""
+    return Shown(key=key, type="markdown", data=f"[{text}]({url})", description=description)
+
+
+def fenced(text: str) -> str:
+    """Model text inside a Markdown fence that it can not close."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if value != value else round(value, 4)
+    if value is None or isinstance(value, bool | int):
+        return value
+    text = str(value)
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 3] + "..."

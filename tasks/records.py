@@ -1,0 +1,158 @@
+"""How Prefect's cache sits on the store: its records, its keys and its locks.
+
+Records are small: Prefect's metadata and one handle. They live in the store itself, so every machine
+that sees the store sees the cache, and they count only while the artefact behind the handle is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import socket
+import time
+from typing import Any
+
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.filesystems import WritableFileSystem
+
+from still_core.errors import LeaseError, MissingError
+from still_core.identity import digest
+from still_core.store import Handle, Lease, Store
+
+LOCK_TTL_S = 30.0
+"""A stage's lock is renewed while its process lives, and free this long after the process died."""
+
+POLL_S = 0.5
+
+
+class StageKey(CachePolicy):
+    """The key that a stage computed for this call."""
+
+    def __init__(self, key: str, **configured: Any) -> None:
+        super().__init__(**configured)
+        self.key = key
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **_: Any,
+    ) -> str:
+        """`stage/version-hash`."""
+        return self.key
+
+
+class StageRecords(WritableFileSystem):
+    """Prefect results as records in the store. A record without its artefact is no hit."""
+
+    _block_type_name = "Still stage records"
+    _block_type_slug = "still-stage-records"
+
+    root: str
+
+    @classmethod
+    def at(cls, root: str) -> StageRecords:
+        """The block for this store, registered with the Prefect server at hand."""
+        return _registered(root, os.environ.get("PREFECT_API_URL", ""))
+
+    def read_path(self, path: str, _sync: bool = True) -> bytes:
+        """The record, if the artefact that it names is still there.
+
+        Raises:
+            MissingError: no record, or its artefact is gone; Prefect then runs the stage.
+        """
+        store = Store(self.root)
+        content = store.backend.read(_key(path)).data
+        handle = Handle(**json.loads(json.loads(content)["result"]))
+        if not store.exists(handle):
+            raise MissingError(f"the artefact {handle.name} {handle.version} is gone")
+        return content
+
+    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:
+        """Write the record; the artefact it names is already published."""
+        Store(self.root).backend.put(_key(path), content)
+
+
+@functools.lru_cache(maxsize=16)
+def _registered(root: str, _api: str) -> StageRecords:
+    block = StageRecords(root=root)
+    block.save(f"still-records-{digest(root)}", overwrite=True)
+    return block
+
+
+def _key(path: str) -> str:
+    return f"records/{path.lstrip('/')}"
+
+
+class StageLocks:
+    """Prefect's transaction locks as leases in the store: one run computes a stage, others wait for it."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._leases: dict[str, tuple[str, Lease]] = {}
+
+    def acquire_lock(
+        self,
+        key: str,
+        holder: str,
+        acquire_timeout: float | None = None,
+        hold_timeout: float | None = None,
+    ) -> bool:
+        """Take the stage's lease, waiting while a live run holds it."""
+        if self.is_lock_holder(key, holder):
+            return True
+        deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
+        while True:
+            lease = self._try(key, holder)
+            if lease is not None:
+                self._leases[key] = (holder, lease)
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+
+    async def aacquire_lock(
+        self,
+        key: str,
+        holder: str,
+        acquire_timeout: float | None = None,
+        hold_timeout: float | None = None,
+    ) -> bool:
+        """As `acquire_lock`; stages are synchronous, so nothing else waits on this loop."""
+        return self.acquire_lock(key, holder, acquire_timeout, hold_timeout)
+
+    def release_lock(self, key: str, holder: str) -> None:
+        """Give the lease back."""
+        if not self.is_lock_holder(key, holder):
+            raise ValueError(f"{holder} does not hold the lock of {key}")
+        _, lease = self._leases.pop(key)
+        lease.release()
+
+    def is_locked(self, key: str) -> bool:
+        """Whether this run holds the lease."""
+        return key in self._leases
+
+    def is_lock_holder(self, key: str, holder: str) -> bool:
+        """Whether `holder` holds the lease."""
+        return key in self._leases and self._leases[key][0] == holder
+
+    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until nobody holds the lease."""
+        if not self.acquire_lock(key, "waiting", acquire_timeout=timeout):
+            return False
+        self.release_lock(key, "waiting")
+        return True
+
+    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """As `wait_for_lock`."""
+        return self.wait_for_lock(key, timeout)
+
+    def _try(self, key: str, holder: str) -> Lease | None:
+        owner = f"{socket.gethostname()}:{os.getpid()}:{digest(holder)}"
+        try:
+            return Store(self._root).lease(f"stages/{key}", ttl_s=LOCK_TTL_S, owner=owner)
+        except LeaseError:
+            return None

@@ -1,0 +1,138 @@
+"""Stages: cached by identity, checked on a hit, computed once, shown on every run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect import flow, get_client
+from pydantic import Field
+
+from still_core.errors import DataError
+from still_core.recipes.section import Section
+from still_core.store import Handle, Store
+from tasks.artifacts import Shown, markdown
+from tasks.planning import planning
+from tasks.runlog import stage_log
+from tasks.stage import stage
+
+pytestmark = pytest.mark.integration
+
+BODIES: list[str] = []
+
+
+class Doubling(Section):
+    factor: int = Field(2, ge=1)
+
+
+def show_number(store: Store, handle: Handle) -> Iterator[Shown]:
+    yield markdown("number", store.read_bytes(handle, "number").decode(), "The number")
+
+
+@stage(version="1", show=show_number)
+def make_number(store: Store, version: str, *, doubling: Doubling, resources: int) -> Handle:
+    """Publish a number."""
+    BODIES.append("make")
+    return store.publish("make-number", version, {"number": str(doubling.factor).encode()})
+
+
+@stage(version="1")
+def square_number(store: Store, version: str, *, number: Handle) -> Handle:
+    """Publish its square."""
+    BODIES.append("square")
+    value = int(store.read_bytes(number, "number"))
+    return store.publish("square-number", version, {"number": str(value**2).encode()})
+
+
+@stage(version="1", retries=1)
+def refuse(store: Store, version: str, *, number: int) -> Handle:
+    """Fail as a user's mistake does."""
+    BODIES.append("refuse")
+    raise DataError("row 3 has no gold")
+
+
+@flow
+def numbers(store: str, factor: int = 2, resources: int = 1) -> Handle:
+    number = make_number(store=store, doubling=Doubling(factor=factor), resources=resources)
+    return square_number(store=store, number=number)
+
+
+@pytest.fixture(autouse=True)
+def no_bodies() -> None:
+    BODIES.clear()
+
+
+def test_a_second_run_takes_every_stage_from_the_store(tmp_path: Path) -> None:
+    first = numbers(str(tmp_path))
+    assert BODIES == ["make", "square"]
+    with stage_log() as log:
+        assert numbers(str(tmp_path)) == first
+    assert BODIES == ["make", "square"]
+    assert [run.cached for run in log] == [True, True]
+
+
+def test_resources_are_no_part_of_identity_and_recipe_fields_are(tmp_path: Path) -> None:
+    numbers(str(tmp_path))
+    numbers(str(tmp_path), resources=8)
+    assert BODIES == ["make", "square"]
+    numbers(str(tmp_path), factor=3)
+    assert BODIES == ["make", "square", "make", "square"]
+
+
+def test_a_hit_needs_the_artefact_to_be_there(tmp_path: Path) -> None:
+    handle = numbers(str(tmp_path))
+    store = Store(str(tmp_path))
+    for ref in store.manifest(handle).objects.values():
+        for path in tmp_path.rglob(f"*{ref.sha256}*"):
+            path.unlink()
+    numbers(str(tmp_path))
+    assert BODIES == ["make", "square", "square"]
+
+
+def test_artefacts_show_on_the_cached_run_too(tmp_path: Path) -> None:
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    def count() -> int:
+        with get_client(sync_client=True) as client:
+            found = client.read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["number"]))
+            )
+        assert all(artifact.task_run_id for artifact in found)
+        return len(found)
+
+    before = count()
+    numbers(str(tmp_path))
+    numbers(str(tmp_path))
+    assert count() == before + 2
+
+
+def test_two_runs_at_once_compute_a_stage_once(tmp_path: Path) -> None:
+    threads = [threading.Thread(target=numbers, args=(str(tmp_path),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(BODIES) == ["make", "square"]
+
+
+def test_a_users_mistake_is_not_tried_twice(tmp_path: Path) -> None:
+    @flow
+    def refused() -> None:
+        refuse(store=str(tmp_path), number=1)
+
+    with pytest.raises(DataError, match="row 3 has no gold"):
+        refused()
+    assert BODIES == ["refuse"]
+
+
+def test_planning_runs_nothing_and_says_what_is_cached(tmp_path: Path) -> None:
+    with planning() as plan:
+        numbers.fn(str(tmp_path))
+    assert BODIES == []
+    assert [(s.name, s.cached) for s in plan] == [("make-number", False), ("square-number", False)]
+    numbers(str(tmp_path))
+    with planning() as plan:
+        numbers.fn(str(tmp_path))
+    assert [s.cached for s in plan] == [True, True]
