@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.tiny_model"]
+pytest_plugins = ["tests.fixtures.tiny_model", "tests.fixtures.s3"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

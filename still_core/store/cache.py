@@ -1,0 +1,145 @@
+"""A local cache of objects and of unpacked artefacts; whatever it serves is verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from still_core.store.crashpoint import crashpoint
+from still_core.store.manifest import ObjectRef
+
+READ_ONLY_FILE = 0o444
+READ_ONLY_FOLDER = 0o555
+BLOCK = 2**20
+
+
+class ReadCache:
+    """Objects by sha256 and read-only folders by content digest, below one folder."""
+
+    def __init__(self, root: Path, *, limit_bytes: int) -> None:
+        self._objects = root / "objects"
+        self._trees = root / "trees"
+        self._limit_bytes = limit_bytes
+        self._verified: set[str] = set()
+        self._lock = threading.Lock()
+
+    def get(self, ref: ObjectRef) -> Path | None:
+        """The file of `ref` if it is here and whole; a damaged one is dropped."""
+        path = self._objects / ref.sha256
+        if not path.is_file():
+            return None
+        if not is_whole(path, ref):
+            path.unlink(missing_ok=True)
+            return None
+        os.utime(path)
+        return path
+
+    def put(self, ref: ObjectRef, write: Callable[[Path], None]) -> Path:
+        """Keep what `write(path)` writes; the caller has verified it inside `write`."""
+        self._objects.mkdir(parents=True, exist_ok=True)
+        staged = self._objects / f".{uuid.uuid4().hex}"
+        try:
+            write(staged)
+            staged.chmod(READ_ONLY_FILE)
+            target = self._objects / ref.sha256
+            os.replace(staged, target)
+        finally:
+            staged.unlink(missing_ok=True)
+        self._trim()
+        return target
+
+    def tree(
+        self,
+        digest: str,
+        objects: Mapping[str, ObjectRef],
+        fetch: Callable[[ObjectRef, Path], None],
+    ) -> Path:
+        """A read-only folder with all files; built aside and renamed, so never partial.
+
+        Args:
+            digest: content digest, the folder's name.
+            objects: files by path.
+            fetch: writes one verified object to a new path.
+        """
+        target = self._trees / digest
+        with self._lock:
+            if target.is_dir():
+                if digest in self._verified or _is_whole_tree(target, objects):
+                    self._verified.add(digest)
+                    return target
+                _remove_tree(target)
+            staged = self._trees / f".{uuid.uuid4().hex}"
+            try:
+                for relpath, ref in objects.items():
+                    path = staged / relpath
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    fetch(ref, path)
+                    if path.stat().st_mode & 0o222:
+                        path.chmod(READ_ONLY_FILE)
+                staged.mkdir(parents=True, exist_ok=True)
+                crashpoint("mid-fetch")
+                self._settle(staged, target)
+            finally:
+                if staged.exists():
+                    _remove_tree(staged)
+            self._verified.add(digest)
+        return target
+
+    def _settle(self, staged: Path, target: Path) -> None:
+        try:
+            os.rename(staged, target)
+        except OSError:
+            # Another process built the same tree; ours is dropped.
+            if not target.is_dir():
+                raise
+        for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
+            folder.chmod(READ_ONLY_FOLDER)
+
+    def _trim(self) -> None:
+        """Drop the least recently used objects beyond the limit; trees keep their own links."""
+        entries = []
+        for entry in os.scandir(self._objects):
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if not entry.name.startswith("."):
+                entries.append((found.st_mtime, found.st_size, entry.path))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in sorted(entries)[:-1]:
+            if total <= self._limit_bytes:
+                return
+            Path(path).unlink(missing_ok=True)
+            total -= size
+
+
+def sha256_of(path: Path) -> str:
+    """64 hex digits of the file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_whole(path: Path, ref: ObjectRef) -> bool:
+    """Whether a regular file has the size and sha256 of `ref`."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != ref.size:
+        return False
+    return sha256_of(path) == ref.sha256
+
+
+def _is_whole_tree(folder: Path, objects: Mapping[str, ObjectRef]) -> bool:
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return found == set(objects) and all(
+        is_whole(folder / relpath, ref) for relpath, ref in objects.items()
+    )
+
+
+def _remove_tree(folder: Path) -> None:
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+    shutil.rmtree(folder)

@@ -1,0 +1,513 @@
+"""The store: one root, a folder or a bucket, that holds published artefacts and nothing half done.
+
+files -> objects/<sha256> -> manifests/<name>/<version>.json -> handle. Objects are written first
+and the manifest last, by a conditional put: a reader trusts only manifests, and checks size and
+sha256 of whatever it reads. A published version never changes. Crash anywhere: the version is there
+or it is not.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import os
+import stat as stat_bits
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from still_core.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptionError,
+    DataError,
+    MissingError,
+    StoreError,
+    explain,
+)
+from still_core.store.backend import Backend, Stat, Tagged
+from still_core.store.cache import ReadCache, is_whole, sha256_of
+from still_core.store.crashpoint import crashpoint
+from still_core.store.document import seal, unseal
+from still_core.store.garbage import MIN_AGE_S, GarbageReport, collect_garbage
+from still_core.store.handle import Handle
+from still_core.store.lease import Lease, acquire
+from still_core.store.local import LocalBackend
+from still_core.store.manifest import (
+    Manifest,
+    ObjectRef,
+    manifest_key,
+    parse_manifest,
+)
+from still_core.store.names import check_name, check_relpaths, check_version
+from still_core.store.retry import RetryPolicy
+from still_core.store.tables import TABLE_FILE, decode_table, table_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CONCURRENT_REQUESTS = 16
+READS_OF_DAMAGED = 3
+"""Bytes may be damaged on the way: a damaged read is repeated before the store itself is blamed."""
+CACHE_LIMIT_BYTES = 200 * 2**30
+
+
+class Store:
+    """Published artefacts below one root. Cheap to make, shared by threads, picklable."""
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        cache: Path | None = None,
+        cache_limit_bytes: int = CACHE_LIMIT_BYTES,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Name a root; nothing is touched before the first call.
+
+        Args:
+            root: a local folder or `s3://bucket/prefix`.
+            cache: where read objects are kept; default `.cache` in a local root, else
+                `$STILL_CACHE` or `~/.cache/still`.
+            cache_limit_bytes: cached objects beyond it are dropped, least recently used first.
+            retry: patience with a remote store.
+        """
+        self._arguments = (str(root), cache, cache_limit_bytes, retry)
+        self._backend = _open_backend(str(root), retry)
+        self._clock: float | None = None
+        self._cache = ReadCache(
+            cache or _default_cache(self._backend), limit_bytes=cache_limit_bytes
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, self._arguments
+
+    @property
+    def root(self) -> str:
+        """Absolute path or `s3://bucket/prefix`."""
+        return self._backend.root
+
+    @property
+    def backend(self) -> Backend:
+        """The folder or bucket itself, for rooms that keep their own keys (the bank)."""
+        return self._backend
+
+    def check_writable(self) -> None:
+        """Write and remove one small object.
+
+        Raises:
+            StoreError: one line: what is wrong with the root or the credentials.
+        """
+        self._backend.check_writable()
+
+    def publish(
+        self,
+        name: str,
+        version: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        meta: Mapping[str, Any] | None = None,
+        first_wins: bool = True,
+    ) -> Handle:
+        """Store `files` and make them exist as `name`@`version`, all at once.
+
+        Args:
+            name: may hold `/`.
+            version: one segment; a published version never changes.
+            files: content by path inside the artefact.
+            meta: JSON facts kept in the manifest, no part of the digest. `parents`, a list of
+                digests, is what lineage follows.
+            first_wins: where the version exists with other content, return it; else refuse.
+
+        Returns:
+            The handle of what stands under the version now.
+
+        Raises:
+            ConflictError: other content stands there and `first_wins` is False.
+        """
+        check_name(name), check_version(version)
+        check_relpaths(list(files))
+        refs = dict(zip(files, _in_parallel(_measure, list(files.values())), strict=True))
+        manifest = Manifest(name=name, version=version, objects=refs, meta=dict(meta or {}))
+        data = manifest.to_bytes()
+        existing = self._read_manifest(name, version)
+        if existing is not None and existing.digest != manifest.digest:
+            return self._settle_conflict(existing, manifest, first_wins)
+        sources = {refs[path]: source for path, source in files.items()}
+        crashpoint("before-object")
+        _in_parallel(self._put_object, list(sources.items()))
+        crashpoint("after-object")
+        if existing is None:
+            crashpoint("before-manifest")
+            if not self._backend.create(manifest_key(name, version), data):
+                winner = self._require_manifest(name, version)
+                if winner.digest != manifest.digest:
+                    return self._settle_conflict(winner, manifest, first_wins)
+            crashpoint("after-manifest")
+        return self._handle(manifest)
+
+    def publish_dir(
+        self,
+        name: str,
+        version: str,
+        directory: Path,
+        *,
+        meta: Mapping[str, Any] | None = None,
+        first_wins: bool = True,
+    ) -> Handle:
+        """Publish every regular file below `directory`.
+
+        Raises:
+            DataError: a symbolic link or special file: it could smuggle in what lies elsewhere.
+        """
+        files: dict[str, Path | bytes] = dict(_regular_files(directory, ""))
+        if not files:
+            raise DataError(explain("nothing to publish in the folder", got=str(directory)))
+        return self.publish(name, version, files, meta=meta, first_wins=first_wins)
+
+    def publish_table(
+        self,
+        name: str,
+        version: str,
+        rows: Iterable[Mapping[str, Any]] | pd.DataFrame,
+        *,
+        meta: Mapping[str, Any] | None = None,
+        first_wins: bool = True,
+    ) -> Handle:
+        """Publish rows as `data.parquet`; equal rows give equal bytes."""
+        data = table_bytes(rows)
+        return self.publish(name, version, {TABLE_FILE: data}, meta=meta, first_wins=first_wins)
+
+    def find(self, name: str, version: str) -> Handle | None:
+        """The handle of a published version, None where there is none."""
+        check_name(name), check_version(version)
+        manifest = self._read_manifest(name, version)
+        return None if manifest is None else self._handle(manifest)
+
+    def manifest(self, handle: Handle) -> Manifest:
+        """What the handle's version holds.
+
+        Raises:
+            MissingError: the version is not in this store.
+            CorruptionError: it holds something else than the handle names.
+        """
+        manifest = self._require_manifest(handle.name, handle.version)
+        if manifest.digest != handle.digest:
+            what = f"{handle.name}@{handle.version} is not what the handle names: digest"
+            raise CorruptionError(explain(what, got=manifest.digest, expected=handle.digest))
+        return manifest
+
+    def exists(self, handle: Handle) -> bool:
+        """Whether the manifest stands, its digest is equal, and every file has its size."""
+        try:
+            manifest = self.manifest(handle)
+        except (MissingError, CorruptionError):
+            return False
+        return all(_in_parallel(self._is_present, list(set(manifest.objects.values()))))
+
+    def read_bytes(self, handle: Handle, relpath: str) -> bytes:
+        """One file, size and sha256 verified."""
+        manifest = self.manifest(handle)
+        ref = manifest.objects.get(relpath)
+        if ref is None:
+            known = ", ".join(sorted(manifest.objects)[:10])
+            raise MissingError(
+                explain(f"no such file in {handle.name}", got=relpath, expected=known)
+            )
+        return self._object_path(ref).read_bytes() if self._caches() else self._read_object(ref)
+
+    def read_table(self, handle: Handle) -> pd.DataFrame:
+        """A published table as a frame; lists come as arrays."""
+        frame: pd.DataFrame = self._arrow(handle).to_pandas()
+        return frame
+
+    def read_rows(self, handle: Handle) -> list[dict[str, Any]]:
+        """A published table as plain Python rows: lists, and None for null."""
+        rows: list[dict[str, Any]] = self._arrow(handle).to_pylist()
+        return rows
+
+    def fetch(self, handle: Handle) -> Path:
+        """A local read-only folder with all files, verified; made once, then reused."""
+        manifest = self.manifest(handle)
+        objects = manifest.objects
+        if self._caches():
+            _in_parallel(self._object_path, list(set(objects.values())))
+        folder = self._cache.tree(manifest.digest, objects, self._fetch_object)
+        crashpoint("after-fetch")
+        return folder
+
+    def list(self, name_prefix: str = "") -> builtins.list[Handle]:
+        """Handles of all published versions whose name begins with `name_prefix`."""
+        return [self._handle(manifest) for manifest in self.manifests(name_prefix)]
+
+    def manifests(self, name_prefix: str = "") -> builtins.list[Manifest]:
+        """Manifests of all published versions whose name begins with `name_prefix`."""
+        keys = [stat.key for stat in self._backend.scan(f"manifests/{name_prefix}")]
+        found = _in_parallel(
+            self._read_manifest_key, [key for key in keys if key.endswith(".json")]
+        )
+        return [manifest for manifest in found if manifest is not None]
+
+    def pointer(self, name: str) -> Handle | None:
+        """Where the named pointer (`LATEST`-like) leads, None where it was never set."""
+        found = self._read_pointer(name)
+        return None if found is None else found[0]
+
+    def swap_pointer(self, name: str, new: Handle, *, expected: Handle | None) -> None:
+        """Lead the pointer to `new` if it leads to `expected` now.
+
+        Raises:
+            ConflictError: it leads elsewhere; nothing is changed.
+        """
+        check_name(name, what="pointer")
+        body = {"name": new.name, "version": new.version, "digest": new.digest}
+        data = seal({**body, "nonce": os.urandom(8).hex()})
+        key = f"pointers/{name}.json"
+        current = self._read_pointer(name)
+        now = None if current is None else current[0]
+        if _same(now, expected):
+            crashpoint("before-pointer")
+            if current is None:
+                swapped = self._backend.create(key, data)
+            else:
+                swapped = self._backend.replace(key, data, tag=current[1].tag)
+            crashpoint("after-pointer")
+            if swapped:
+                return
+            now = self.pointer(name)
+        raise ConflictError(
+            explain(f"pointer {name} was moved by another writer", got=now, expected=expected)
+        )
+
+    def lease(self, name: str, *, ttl_s: float, owner: str, wait_s: float = 0.0) -> Lease:
+        """The right to do the work `name`, renewed by a thread until the context ends.
+
+        Args:
+            name: what is leased.
+            ttl_s: an owner that does not renew for so long counts as dead.
+            owner: for people.
+            wait_s: how long to wait for a live owner.
+
+        Raises:
+            LeaseError: a live owner keeps it.
+        """
+        if not ttl_s > 0:
+            raise ConfigError(explain("a lease's time to live", got=ttl_s, expected="> 0 seconds"))
+        return acquire(self._backend, name, ttl_s=ttl_s, owner=owner, wait_s=wait_s)
+
+    def gc(
+        self, *, keep: Iterable[Handle], dry_run: bool = True, min_age_s: float = MIN_AGE_S
+    ) -> GarbageReport:
+        """Name, and unless `dry_run` remove, what neither `keep` nor a pointer leads to.
+
+        Args:
+            keep: versions that stay; `store.list()` keeps all and sweeps orphans only.
+            dry_run: only name.
+            min_age_s: files younger than this stay, since their manifest may be on its way.
+        """
+        pointed = [
+            pointer
+            for stat in self._backend.scan("pointers/")
+            if (pointer := self.pointer(stat.key[len("pointers/") : -len(".json")])) is not None
+        ]
+        return collect_garbage(
+            self._backend,
+            self.manifests(),
+            [*keep, *pointed],
+            dry_run=dry_run,
+            min_age_s=min_age_s,
+        )
+
+    def _caches(self) -> bool:
+        return not self._backend.is_local
+
+    def _handle(self, manifest: Manifest) -> Handle:
+        uri = f"{self.root}/{manifest_key(manifest.name, manifest.version)}"
+        return Handle(name=manifest.name, version=manifest.version, uri=uri, digest=manifest.digest)
+
+    def _settle_conflict(self, standing: Manifest, ours: Manifest, first_wins: bool) -> Handle:
+        if first_wins:
+            return self._handle(standing)
+        raise ConflictError(
+            explain(
+                f"{ours.name}@{ours.version} is published with other content: digest",
+                got=ours.digest,
+                expected=standing.digest,
+                remedy="choose another version",
+            )
+        )
+
+    def _read_manifest(self, name: str, version: str) -> Manifest | None:
+        return self._read_manifest_key(manifest_key(name, version))
+
+    def _read_manifest_key(self, key: str) -> Manifest | None:
+        try:
+            return self._read_checked(key, lambda tagged: _parse(tagged, key))
+        except MissingError:
+            return None
+
+    def _require_manifest(self, name: str, version: str) -> Manifest:
+        check_name(name), check_version(version)
+        manifest = self._read_manifest(name, version)
+        if manifest is None:
+            raise MissingError(explain(f"{name}@{version} is not in the store", got=self.root))
+        return manifest
+
+    def _read_pointer(self, name: str) -> tuple[Handle, Tagged] | None:
+        check_name(name, what="pointer")
+        key = f"pointers/{name}.json"
+
+        def parse(tagged: Tagged) -> tuple[Handle, Tagged]:
+            body = unseal(tagged.data, key)
+            uri = f"{self.root}/{manifest_key(body['name'], body['version'])}"
+            handle = Handle(
+                name=body["name"], version=body["version"], uri=uri, digest=body["digest"]
+            )
+            return handle, tagged
+
+        try:
+            return self._read_checked(key, parse)
+        except MissingError:
+            return None
+
+    def _read_checked(self, key: str, parse: Callable[[Tagged], Result]) -> Result:
+        """Read and parse, once more where the bytes were damaged on the way."""
+        for attempt in range(READS_OF_DAMAGED):
+            try:
+                return parse(self._backend.read(key))
+            except CorruptionError:
+                if self._backend.is_local or attempt + 1 == READS_OF_DAMAGED:
+                    raise
+        raise AssertionError("READS_OF_DAMAGED is at least 1")
+
+    def _put_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
+        ref, source = item
+        found = self._backend.stat(ref.key)
+        # An old object is written again: a garbage collection that runs now may have doomed it.
+        if found is not None and found.size == ref.size and self._age_s(found) < MIN_AGE_S / 2:
+            return
+        if isinstance(source, Path):
+            before = source.stat()
+            self._backend.put(ref.key, source)
+            after = source.stat()
+            if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+                raise StoreError(explain("the file changed while it was stored", got=str(source)))
+        else:
+            self._backend.put(ref.key, source)
+
+    def _is_present(self, ref: ObjectRef) -> bool:
+        found = self._backend.stat(ref.key)
+        return found is not None and found.size == ref.size
+
+    def _read_object(self, ref: ObjectRef) -> bytes:
+        def check(tagged: Tagged) -> bytes:
+            found = hashlib.sha256(tagged.data).hexdigest()
+            if len(tagged.data) != ref.size or found != ref.sha256:
+                raise _damaged(ref, len(tagged.data), found)
+            return tagged.data
+
+        return self._read_checked(ref.key, check)
+
+    def _object_path(self, ref: ObjectRef) -> Path:
+        """The object in the cache, fetched and verified where it is not there."""
+        return self._cache.get(ref) or self._cache.put(
+            ref, lambda target: self._download(ref, target)
+        )
+
+    def _download(self, ref: ObjectRef, target: Path) -> None:
+        for attempt in range(READS_OF_DAMAGED):
+            target.unlink(missing_ok=True)
+            self._backend.download(ref.key, target)
+            if is_whole(target, ref):
+                return
+            if self._backend.is_local or attempt + 1 == READS_OF_DAMAGED:
+                raise _damaged(ref, target.stat().st_size, sha256_of(target))
+
+    def _fetch_object(self, ref: ObjectRef, target: Path) -> None:
+        if self._caches():
+            os.link(self._object_path(ref), target)
+        else:
+            self._download(ref, target)
+
+    def _arrow(self, handle: Handle) -> pa.Table:
+        return decode_table(self.read_bytes(handle, TABLE_FILE), f"{handle.name}/{TABLE_FILE}")
+
+    def _age_s(self, stat: Stat) -> float:
+        """Seconds since `stat` was written; wall clocks that jump do not count."""
+        if self._clock is None:
+            self._clock = self._backend.now() - time.monotonic()
+        return self._clock + time.monotonic() - stat.modified
+
+
+def _in_parallel(call: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    if len(items) <= 1:
+        return [call(item) for item in items]
+    with ThreadPoolExecutor(min(CONCURRENT_REQUESTS, len(items))) as pool:
+        return list(pool.map(call, items))
+
+
+def _reopen(root: str, cache: Path | None, limit: int, retry: RetryPolicy | None) -> Store:
+    return Store(root, cache=cache, cache_limit_bytes=limit, retry=retry)
+
+
+def _open_backend(root: str, retry: RetryPolicy | None) -> Backend:
+    if root.startswith("s3://"):
+        from still_core.store.s3 import S3Backend
+
+        return S3Backend(root, retry)
+    if "://" in root:
+        raise ConfigError(
+            explain("unknown kind of store", got=root, expected="a folder or s3://bucket/prefix")
+        )
+    return LocalBackend(root)
+
+
+def _default_cache(backend: Backend) -> Path:
+    if backend.is_local:
+        return Path(backend.root) / ".cache"
+    folder = os.environ.get("STILL_CACHE")
+    return Path(folder) if folder else Path.home() / ".cache" / "still"
+
+
+def _parse(tagged: Tagged, key: str) -> Manifest:
+    return parse_manifest(tagged.data, key, tagged.modified)
+
+
+def _same(left: Handle | None, right: Handle | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return (left.name, left.version, left.digest) == (right.name, right.version, right.digest)
+
+
+def _measure(source: Path | bytes) -> ObjectRef:
+    if isinstance(source, bytes):
+        return ObjectRef(sha256=hashlib.sha256(source).hexdigest(), size=len(source))
+    if not stat_bits.S_ISREG(os.lstat(source).st_mode):
+        raise DataError(explain("only regular files can be published", got=str(source)))
+    return ObjectRef(sha256=sha256_of(source), size=source.stat().st_size)
+
+
+def _damaged(ref: ObjectRef, size: int, sha256: str) -> CorruptionError:
+    expected = f"{ref.size} bytes, sha256 {ref.sha256}"
+    return CorruptionError(
+        explain(f"{ref.key} is damaged", got=f"{size} bytes, sha256 {sha256}", expected=expected)
+    )
+
+
+def _regular_files(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+    if not folder.is_dir():
+        raise DataError(explain("no such folder to publish", got=str(folder)))
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        relpath = f"{prefix}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _regular_files(Path(entry.path), f"{relpath}/")
+        elif entry.is_file(follow_symlinks=False):
+            yield relpath, Path(entry.path)
+        else:
+            raise DataError(explain("only regular files can be published", got=entry.path))

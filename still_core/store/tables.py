@@ -1,0 +1,79 @@
+"""Rows to Parquet and back. Equal rows give equal bytes: columns are sorted, nothing is stamped."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from still_core.errors import CorruptionError, DataError, explain
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+TABLE_FILE = "data.parquet"
+
+
+def table_bytes(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> bytes:
+    """Parquet bytes of `rows`; a key that a row lacks is null.
+
+    Raises:
+        DataError: a column whose values have no common type.
+    """
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame):
+        columns: dict[str, Any] = {str(name): rows[name] for name in rows.columns}
+    else:
+        kept = list(rows)
+        names = {str(name) for row in kept for name in row}
+        columns = {name: [row.get(name) for row in kept] for name in names}
+    return encode_table({name: _array(name, columns[name]) for name in sorted(columns)})
+
+
+def encode_table(columns: dict[str, pa.Array], *, metadata: dict[str, str] | None = None) -> bytes:
+    """Parquet bytes of typed columns, zstd, with a checksum on each page."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    sink = io.BytesIO()
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        version="2.6",
+        write_page_checksum=True,
+        store_schema=False,
+        row_group_size=65536,
+    )
+    return sink.getvalue()
+
+
+def decode_table(data: bytes, key: str, columns: list[str] | None = None) -> pa.Table:
+    """The Arrow table in Parquet bytes.
+
+    Raises:
+        CorruptionError: not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(io.BytesIO(data), columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
+
+
+def _array(name: str, values: Any) -> pa.Array:
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        if isinstance(values, pd.Series):
+            array = pa.Array.from_pandas(values)
+            return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise DataError(explain(f"column {name!r} can not be stored ({error})")) from error

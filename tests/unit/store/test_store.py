@@ -1,0 +1,200 @@
+"""The store's promises, on a folder and on a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from still_core.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptionError,
+    DataError,
+    MissingError,
+)
+from still_core.store import Handle, Store
+
+
+@pytest.fixture
+def store(store_root: str, tmp_path: Path) -> Store:
+    """An empty store with its own cache."""
+    return Store(store_root, cache=tmp_path / "cache")
+
+
+def test_published_files_come_back_byte_for_byte(store: Store, tmp_path: Path) -> None:
+    on_disk = tmp_path / "weights.bin"
+    on_disk.write_bytes(os.urandom(100_000))
+    handle = store.publish("models/m0", "1", {"a/w.bin": on_disk, "note.txt": b"hello"})
+    assert store.read_bytes(handle, "a/w.bin") == on_disk.read_bytes()
+    assert store.read_bytes(handle, "note.txt") == b"hello"
+    assert store.find("models/m0", "1") == handle
+    manifest = store.manifest(handle)
+    assert manifest.objects["note.txt"].sha256 == hashlib.sha256(b"hello").hexdigest()
+    assert manifest.objects["note.txt"].size == 5
+    assert manifest.created_at is not None
+
+
+def test_an_unknown_version_is_none_and_its_handle_does_not_exist(store: Store) -> None:
+    assert store.find("nothing", "1") is None
+    ghost = Handle(name="nothing", version="1", uri="", digest="0" * 64)
+    assert not store.exists(ghost)
+    with pytest.raises(MissingError, match="nothing@1"):
+        store.manifest(ghost)
+
+
+def test_publishing_equal_content_again_returns_the_same_handle(store: Store) -> None:
+    first = store.publish("x", "1", {"f": b"same"}, meta={"k": 1})
+    assert store.publish("x", "1", {"f": b"same"}, meta={"k": 2}, first_wins=False) == first
+    assert store.manifest(first).meta == {"k": 1}
+
+
+def test_the_first_content_of_a_version_stays(store: Store) -> None:
+    first = store.publish("x", "1", {"f": b"one"})
+    assert store.publish("x", "1", {"f": b"two"}) == first
+    with pytest.raises(ConflictError, match="x@1 is published with other content"):
+        store.publish("x", "1", {"f": b"two"}, first_wins=False)
+    assert store.read_bytes(first, "f") == b"one"
+
+
+def test_the_digest_names_the_content_and_not_the_version(store: Store) -> None:
+    one = store.publish("x", "1", {"f": b"same"}, meta={"seconds": 1.5})
+    two = store.publish("y", "2", {"f": b"same"})
+    assert one.digest == two.digest
+    assert store.publish("x", "3", {"g": b"same"}).digest != one.digest
+
+
+def test_tables_come_back_as_plain_rows_and_as_frames(store: Store) -> None:
+    rows = [
+        {"id": "a", "n": 1, "x": 0.5, "tokens": [1, 2], "none": None, "flag": True},
+        {"id": "b", "n": 2, "x": None, "tokens": [], "none": None, "flag": False},
+    ]
+    handle = store.publish_table("t", "1", rows)
+    assert store.read_rows(handle) == rows
+    frame = store.read_table(handle)
+    assert list(frame["id"]) == ["a", "b"]
+    assert frame["n"].sum() == 3
+
+
+def test_equal_rows_give_equal_bytes_whatever_the_order_of_keys(store: Store) -> None:
+    left = store.publish_table("t", "1", [{"a": 1, "b": "x"}, {"a": 2}])
+    right = store.publish_table("t", "2", ({"b": b, "a": a} for a, b in [(1, "x"), (2, None)]))
+    assert left.digest == right.digest
+
+
+def test_an_empty_table_and_a_frame_can_be_published(store: Store) -> None:
+    assert store.read_rows(store.publish_table("t", "0", [])) == []
+    frame = pd.DataFrame({"a": [1, 2], "s": ["x", None]})
+    rows = store.read_rows(store.publish_table("t", "1", frame))
+    assert rows == [{"a": 1, "s": "x"}, {"a": 2, "s": None}]
+
+
+def test_a_column_of_mixed_types_is_refused_by_name(store: Store) -> None:
+    with pytest.raises(DataError, match="column 'a'"):
+        store.publish_table("t", "1", [{"a": 1}, {"a": "x"}])
+
+
+def test_fetch_gives_a_read_only_folder_once(store: Store, tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    (source / "deep").mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    (source / "deep" / "w.bin").write_bytes(b"w" * 1000)
+    handle = store.publish_dir("m", "1", source)
+    folder = store.fetch(handle)
+    assert (folder / "deep" / "w.bin").read_bytes() == b"w" * 1000
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
+        "config.json",
+        "deep/w.bin",
+    }
+    assert (folder / "config.json").stat().st_mode & 0o222 == 0
+    assert store.fetch(handle) == folder
+
+
+def test_list_names_published_versions_by_prefix(store: Store) -> None:
+    a = store.publish("runs/a", "1", {"f": b"1"})
+    b = store.publish("runs/b", "1", {"f": b"2"})
+    c = store.publish("other", "1", {"f": b"3"})
+    assert store.list() == [c, a, b]
+    assert store.list("runs/") == [a, b]
+
+
+def test_a_pointer_moves_only_from_where_it_is_expected(store: Store) -> None:
+    a = store.publish("m", "1", {"f": b"1"})
+    b = store.publish("m", "2", {"f": b"2"})
+    assert store.pointer("m/LATEST") is None
+    store.swap_pointer("m/LATEST", a, expected=None)
+    assert store.pointer("m/LATEST") == a
+    with pytest.raises(ConflictError, match="LATEST"):
+        store.swap_pointer("m/LATEST", b, expected=None)
+    store.swap_pointer("m/LATEST", b, expected=a)
+    with pytest.raises(ConflictError):
+        store.swap_pointer("m/LATEST", a, expected=a)
+    assert store.pointer("m/LATEST") == b
+
+
+def test_exists_notices_a_missing_and_a_shortened_object(store: Store) -> None:
+    handle = store.publish("x", "1", {"f": b"hello", "g": b"world"})
+    assert store.exists(handle)
+    ref = store.manifest(handle).objects["f"]
+    store.backend.put(ref.key, b"hell")
+    assert not store.exists(handle)
+    store.backend.delete(ref.key)
+    assert not store.exists(handle)
+
+
+def test_publishing_again_heals_a_lost_object(store: Store) -> None:
+    handle = store.publish("x", "1", {"f": b"hello"})
+    store.backend.delete(store.manifest(handle).objects["f"].key)
+    assert store.publish("x", "1", {"f": b"hello"}) == handle
+    assert store.exists(handle)
+
+
+def test_damaged_bytes_are_refused_by_name(store: Store) -> None:
+    handle = store.publish("x", "1", {"f": b"hello"})
+    ref = store.manifest(handle).objects["f"]
+    store.backend.put(ref.key, b"hellx")
+    with pytest.raises(CorruptionError, match=ref.sha256):
+        store.read_bytes(handle, "f")
+    with pytest.raises(CorruptionError, match=ref.sha256):
+        store.fetch(handle)
+
+
+def test_a_store_crosses_a_process_boundary(store: Store) -> None:
+    handle = store.publish("x", "1", {"f": b"hello"})
+    assert pickle.loads(pickle.dumps(store)).read_bytes(handle, "f") == b"hello"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/x", "x/", "../x", "x/../y", ".hidden", "a b", "x\n", "a//b", "x.json/y", "a" * 129],
+)
+def test_names_that_could_leave_their_folder_are_refused(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path / "s")
+    with pytest.raises(ConfigError, match="unusable name"):
+        store.publish(name, "1", {"f": b"x"})
+    with pytest.raises(ConfigError):
+        store.publish("x", name, {"f": b"x"})
+
+
+@pytest.mark.parametrize("path", ["", "/etc/x", "../x", "a/../../x", "a//b", "a\\b", "a\0b", "."])
+def test_file_paths_that_could_leave_the_artefact_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataError, match="unsafe file path"):
+        Store(tmp_path / "s").publish("x", "1", {path: b"x"})
+
+
+def test_a_root_of_an_unknown_kind_or_without_a_bucket_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown kind of store"):
+        Store("gopher://x/y")
+    with pytest.raises(ConfigError, match="no bucket"):
+        Store("s3://")
+
+
+def test_check_writable_says_why_a_root_can_not_be_used(tmp_path: Path) -> None:
+    Store(tmp_path / "new").check_writable()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="not a folder"):
+        Store(tmp_path / "file").check_writable()
