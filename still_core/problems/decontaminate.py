@@ -34,6 +34,9 @@ MIN_WORDS = 8
 
 MIN_NUMBERS = 2
 """Numbers that a statement needs for words and numbers alone to prove an overlap."""
+MIN_NGRAMS = 20
+"""N-grams that a statement needs to be near another one of another gold answer: a longer text that
+asks for the answer in another form is the same problem, a short one is another of its template."""
 NUMBER_SHARE = 0.9
 """Share of the benchmark problem's numbers that must stand in the training problem."""
 
@@ -65,7 +68,7 @@ _SAME = (
     (re.compile(r"[\u2212\u2013\u2014]"), "-"),
     (re.compile(r"\\[()\[\]]"), " "),
 )
-_ASYMPTOTE = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
+_FIGURE = re.compile(r"\[asy\].*?\[/asy\]|https?://\S+", re.DOTALL)
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\W\d_a-z]")
 _WORD_OR_SIGN = re.compile(_WORD.pattern + r"|[+*/=<>^()]|(?<=[\dn)])!|-(?=\s*(?:\d|[a-z]\b|\())")
 """Words and the signs that change what a formula says. A hyphen counts as minus before a term."""
@@ -82,7 +85,7 @@ def words(statement: str) -> list[str]:
 
 def _plain(statement: str) -> str:
     text = unicodedata.normalize("NFKC", statement)
-    text = _NOTE.sub("", _ASYMPTOTE.sub(" ", _ASK.sub(" ", text)), count=1)
+    text = _NOTE.sub("", _FIGURE.sub(" ", _ASK.sub(" ", text)), count=1)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     return _ENVIRONMENTS.sub(" ", _WRAPPERS.sub(" ", text)).lower()
@@ -335,13 +338,16 @@ def _is_near(training: Fingerprint, benchmark: Fingerprint, containment: float) 
     missing = (Counter(benchmark.numbers) - Counter(training.numbers)).total()
     if missing > (1 - NUMBER_SHARE) * len(benchmark.numbers):
         return False
-    if training.ngrams == benchmark.ngrams and training.gold != benchmark.gold:
+    if training.gold != benchmark.gold:
         # The same words ask for the same form of answer: another answer means other signs.
-        return False
-    if len(benchmark.numbers) >= MIN_NUMBERS:
-        return True
+        changed = training.ngrams != benchmark.ngrams
+        return changed and len(benchmark.ngrams) >= MIN_NGRAMS and _has_numbers(benchmark)
     both = len(set(training.ngrams) & set(benchmark.ngrams))
-    return training.gold == benchmark.gold and both >= containment * len(training.ngrams)
+    return _has_numbers(benchmark) or both >= containment * len(training.ngrams)
+
+
+def _has_numbers(item: Fingerprint) -> bool:
+    return len(item.numbers) >= MIN_NUMBERS
 
 
 def _per_benchmark(

@@ -18,19 +18,15 @@ import io
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from still_core.errors import ConfigError, DataError, explain
+from still_core.problems.documents import CHUNK_BYTES, CUT_ERRORS, elements
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".zip")
-ROW_KEYS = ("example", "examples", "data", "rows", "questions", "problems", "instances", "items")
-"""Keys under which a JSON object holds its rows (Gaokao uses `example`)."""
-_CHUNK_BYTES = 1 << 20
-_MAX_KEY_BYTES = 256
 
 
 class MalformedRow(DataError):
@@ -114,7 +110,7 @@ class _Opener:
         if self.filesystem is None:
             return open(self.path, "rb")
         # fsspec's own readline takes no limit, which a 100 MB line needs.
-        return io.BufferedReader(self.filesystem.open(self.path, "rb"), _CHUNK_BYTES)
+        return io.BufferedReader(self.filesystem.open(self.path, "rb"), CHUNK_BYTES)
 
 
 def _files(path: str, base: Path | None) -> list[tuple[str, _Opener]]:
@@ -200,7 +196,7 @@ def bounded_lines(stream: IO[bytes], max_bytes: int) -> Iterator[tuple[int, byte
             yield line, piece
             continue
         while piece and not piece.endswith(b"\n"):
-            piece = stream.readline(_CHUNK_BYTES)
+            piece = stream.readline(CHUNK_BYTES)
         yield line, None
 
 
@@ -215,7 +211,7 @@ def _line_rows(name: str, stream: IO[bytes], limits: Limits) -> Iterator[Row | Q
                 continue
             yield parsed_row(name, line, index, text, limits)
             index += 1
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except CUT_ERRORS as error:
         yield _bad(name, line + 1, index, "truncated_file", str(error))
 
 
@@ -302,8 +298,8 @@ def _is_lines(name: str, opener: _Opener, limits: Limits) -> bool:
     with _decompressed(name, opener) as stream:
         try:
             head = stream.readline(limits.max_row_bytes)
-            rest = stream.read(_CHUNK_BYTES)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
+            rest = stream.read(CHUNK_BYTES)
+        except CUT_ERRORS:
             return False
     first = head.removeprefix(b"\xef\xbb\xbf").strip()
     if not (first.startswith(b"{") and first.endswith(b"}") and rest.strip().startswith(b"{")):
@@ -318,7 +314,7 @@ def _is_lines(name: str, opener: _Opener, limits: Limits) -> bool:
 def _document_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row | Quarantined]:
     index = 0
     with _decompressed(name, opener) as stream:
-        for line, text, complete in element_spans(stream, limits.max_row_bytes):
+        for line, text, complete in elements(stream, limits.max_row_bytes):
             if complete:
                 yield parsed_row(name, line, index, text, limits)
             else:
@@ -331,125 +327,6 @@ def _document_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row |
         if text and text not in (b"[]",):
             held = text if len(whole) <= limits.max_row_bytes else None
             yield parsed_row(name, 1, 0, held, limits)
-
-
-_OUTSIDE = re.compile(rb'["{}\[\],]')
-_INSIDE = re.compile(rb'["\\\n]')
-
-
-def element_spans(stream: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes | None, bool]]:
-    """(line, JSON text, complete) of every row of a JSON document, without parsing the whole.
-
-    Rows are the elements of the root array, or of the arrays under `ROW_KEYS` of a root object. The
-    text is None where it is longer than `max_bytes`. A raw line break ends a string (JSON allows
-    none), so that one lost quote costs its own row and not the rest of the file.
-    """
-    scanner = _Scanner(max_bytes)
-    while True:
-        try:
-            chunk = stream.read(_CHUNK_BYTES)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            chunk = b""
-            scanner.cut = True
-        if not chunk:
-            break
-        yield from scanner.feed(chunk)
-    yield from scanner.finish()
-
-
-class _Scanner:
-    """The state of `element_spans` between two chunks."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.cut = False
-        self._depth = 0
-        self._in_string = False
-        self._skip = 0
-        self._root = b""
-        self._key = bytearray()
-        self._open: int | None = None
-        """Depth of the array whose elements are rows; None outside of it."""
-        self._held = bytearray()
-        self._length = 0
-        self._line = 1
-        self._start_line = 1
-        self._blank = True
-
-    def feed(self, chunk: bytes) -> Iterator[tuple[int, bytes | None, bool]]:
-        position, taken = self._skip, 0
-        while True:
-            pattern = _INSIDE if self._in_string else _OUTSIDE
-            found = pattern.search(chunk, position)
-            if found is None:
-                break
-            mark, position = found.group(), found.end()
-            if self._in_string:
-                if mark == b"\\":
-                    position += 1
-                else:
-                    self._in_string = False
-                    if self._root == b"{" and self._depth == 1:
-                        self._key = bytearray(
-                            chunk[max(taken, position - _MAX_KEY_BYTES) : position]
-                        )
-            elif mark == b'"':
-                self._in_string = True
-            elif mark in b"{[":
-                self._root = self._root or mark
-                self._depth += 1
-                if self._opens_rows(mark):
-                    self._open = self._depth
-                    self._line += chunk.count(b"\n", taken, position)
-                    taken = position
-                    self._reset()
-            elif self._open == self._depth and mark in b",]}":
-                self._take(chunk, taken, found.start())
-                self._line += chunk.count(b"\n", found.start(), position)
-                taken = position
-                if not self._blank:
-                    yield self._emit(complete=True)
-                self._reset()
-                if mark != b",":
-                    self._open, self._depth = None, self._depth - 1
-            elif mark in b"}]":
-                self._depth = max(0, self._depth - 1)
-        self._skip = max(0, position - len(chunk))
-        self._take(chunk, taken, len(chunk))
-
-    def finish(self) -> Iterator[tuple[int, bytes | None, bool]]:
-        """The row that the end of the file cut, if any."""
-        if self._open is not None and not self._blank:
-            yield self._emit(complete=False)
-
-    def _opens_rows(self, mark: bytes) -> bool:
-        if self._open is not None or mark != b"[":
-            return False
-        if self._root == b"[":
-            return self._depth == 1
-        key = bytes(self._key).rstrip(b'"').rsplit(b'"', 1)[-1].decode("utf-8", "replace")
-        return self._depth == 2 and key in ROW_KEYS
-
-    def _take(self, chunk: bytes, start: int, end: int) -> None:
-        """Hold chunk[start:end] as part of the present row, up to the bound."""
-        if self._open is not None and end > start:
-            piece = chunk[start:end]
-            if self._blank:
-                head = piece.lstrip()
-                if head:
-                    self._blank = False
-                    self._start_line = self._line + piece[: len(piece) - len(head)].count(b"\n")
-            self._length += len(piece)
-            if self._length <= self.max_bytes:
-                self._held += piece
-        self._line += chunk.count(b"\n", start, end)
-
-    def _emit(self, *, complete: bool) -> tuple[int, bytes | None, bool]:
-        text = bytes(self._held).strip() if self._length <= self.max_bytes else None
-        return self._start_line, text, complete
-
-    def _reset(self) -> None:
-        self._held, self._length, self._blank = bytearray(), 0, True
 
 
 # -- CSV, Parquet, ZIP, hub -------------------------------------------------------------------
@@ -473,7 +350,7 @@ def _csv_rows(
             index, start = index + 1, lines.line + 1
             reader = csv.reader(lines, delimiter=delimiter, strict=True)
             continue
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except CUT_ERRORS as error:
             yield _bad(name, start, index, "truncated_file", str(error))
             break
         if header is None:

@@ -18,6 +18,7 @@ from still_core.problems.sources.adapter import Context, Draft, FilteredRow, Wri
 
 LETTERS = "ABCDEFGHIJ"
 _INLINE_OPTION = re.compile(r"(?:^|\n|\s{2,})\s*\(?([A-J])\)?\s*[.\u3001\uff0e:)\uff09]\s*(?=\S)")
+_DENSE_OPTION = re.compile(r"(?<![A-Za-z0-9${\\])([A-J])\s*[.\u3001\uff0e]\s*(?=\S)")
 _PAREN_OPTION = re.compile(r"(?:^|\s)\(([A-J])\)\s*(?=\S)")
 
 
@@ -44,16 +45,21 @@ def choices_of(value: Any) -> tuple[str, ...]:
 
 def inline_choices(question: str) -> tuple[str, ...]:
     """Texts of options that stand lettered inside a question; () unless they run A, B, C, ..."""
-    for pattern in (_INLINE_OPTION, _PAREN_OPTION):
+    best: tuple[str, ...] = ()
+    for pattern in (_INLINE_OPTION, _PAREN_OPTION, _DENSE_OPTION):
         found = list(pattern.finditer(question))
         # The last run A, B, C, ... counts: a letter may also stand in the question itself.
         for begin in range(len(found) - 1, -1, -1):
             run = found[begin:]
-            if "".join(one.group(1) for one in run) == LETTERS[: len(run)] and len(run) >= 2:
+            if len(run) > max(1, len(best)) and _letters(run) == LETTERS[: len(run)]:
                 ends = [*(one.start() for one in run[1:]), len(question)]
                 pairs = zip(run, ends, strict=True)
-                return tuple(question[one.end() : end].strip() for one, end in pairs)
-    return ()
+                best = tuple(question[one.end() : end].strip() for one, end in pairs)
+    return best
+
+
+def _letters(run: Sequence[re.Match[str]]) -> str:
+    return "".join(one.group(1) for one in run)
 
 
 def gold_letters(value: Any, choices: Sequence[str]) -> str:
@@ -98,11 +104,13 @@ GAOKAO_DOMAINS = {
     licence="Apache-2.0",
 )
 def gaokao(row: Any, context: Context) -> Draft:
-    """Gaokao; the subject is in the file's name. Rows that ask several questions are left out."""
+    """Gaokao; the subject is in the file's name. Pictures and several questions in one row are left out."""
     statement = text(row, "question")
     answers = at(row, "answer")
     if isinstance(answers, list) and len(answers) > 1:
         raise FilteredRow("multi_part")
+    if "![](" in statement:
+        raise FilteredRow("picture")
     choices = inline_choices(statement)
     domain = next((d for key, d in GAOKAO_DOMAINS.items() if key in context.stem), "science")
     return Draft(
