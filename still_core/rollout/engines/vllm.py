@@ -67,6 +67,7 @@ class VllmEngine(Engine):
         directory = weights.resolve()
         _require_weights(directory)
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
+        self._engine.apply_model(_repack_head)
         # Cached keys and values are found by tokens alone, so those of the old weights must go.
         if self._engine.reset_prefix_cache() is False:
             raise RolloutError("vLLM did not reset its prefix cache after a change of weights")
@@ -162,6 +163,19 @@ class VllmEngine(Engine):
 
 
 _EMPTY = Completion(text="", token_ids=(), logprobs=(), finish_reason=FinishReason.LENGTH)
+
+
+def _repack_head(model: Any) -> None:
+    """Pack the output head anew for CPU kernels.
+
+    Where it is tied to the embedding, vLLM's reload renews the embedding and leaves the head's
+    packed copy with the old weights, without an error (0.32, CPU; on GPU there is no copy).
+    """
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    head = getattr(model, "lm_head", None)
+    if hasattr(head, "cpu_linear"):
+        dispatch_cpu_unquantized_gemm(head, remove_weight=False)
 
 
 def _tokenizer(directory: Path) -> Any:
