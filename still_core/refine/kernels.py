@@ -1,0 +1,378 @@
+"""Compiled loops over the bytes and tokens of a text: tokens, n-grams, loops, MinHash, Jaccard.
+
+UTF-8 bytes -> token hashes -> (n-gram distances | shingle sets -> signatures)
+
+A token is a run of ASCII letters or of digits (letters lower-cased), a run of other letters in
+UTF-8, one Chinese or Japanese character, or one symbol. Hashes are 64-bit within one text: a
+collision among a million n-grams is less likely than 1e-7; shingles are cut to 32 bits, where two
+texts of 4,000 shingles share one by accident with a probability of 0.4 %.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+U8 = npt.NDArray[np.uint8]
+U32 = npt.NDArray[np.uint32]
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+
+_SEED = np.uint64(0x9E3779B97F4A7C15)
+_MUL_A = np.uint64(0xFF51AFD7ED558CCD)
+_MUL_B = np.uint64(0xC4CEB9FE1A85EC53)
+_FNV = np.uint64(0x100000001B3)
+_S33 = np.uint64(33)
+_S32 = np.uint64(32)
+
+
+@njit(cache=True, inline="always")
+def _mix(x):  # type: ignore[no-untyped-def]
+    x ^= x >> _S33
+    x *= _MUL_A
+    x ^= x >> _S33
+    x *= _MUL_B
+    x ^= x >> _S33
+    return x
+
+
+@njit(cache=True)
+def _tokens_into(data, out):  # type: ignore[no-untyped-def]
+    """Write the token hashes of `data` to `out` (at least len(data) long); return their number."""
+    count = 0
+    i = 0
+    n = len(data)
+    while i < n:
+        c = data[i]
+        if c <= 32:
+            i += 1
+            continue
+        h = _SEED
+        if (97 <= c <= 122) or (65 <= c <= 90):
+            while i < n and ((97 <= data[i] <= 122) or (65 <= data[i] <= 90)):
+                h = (h ^ np.uint64(data[i] | 32)) * _FNV
+                i += 1
+        elif 48 <= c <= 57:
+            while i < n and 48 <= data[i] <= 57:
+                h = (h ^ np.uint64(data[i])) * _FNV
+                i += 1
+        elif c < 128:
+            h = (h ^ np.uint64(c)) * _FNV
+            i += 1
+        elif 0xE3 <= c <= 0xED:
+            # One character of three bytes: kana, Chinese characters, Hangul.
+            stop = min(n, i + 3)
+            while i < stop:
+                h = (h ^ np.uint64(data[i])) * _FNV
+                i += 1
+        else:
+            while i < n and data[i] >= 128 and not (0xE3 <= data[i] <= 0xED):
+                h = (h ^ np.uint64(data[i])) * _FNV
+                i += 1
+        out[count] = _mix(h)
+        count += 1
+    return count
+
+
+@njit(cache=True)
+def _grams(tokens, size):  # type: ignore[no-untyped-def]
+    """Hash of every run of `size` tokens, by a rolling polynomial; mixed."""
+    n = len(tokens)
+    if n < size:
+        return np.empty(0, np.uint64)
+    base = np.uint64(0xD6E8FEB86659FD93)
+    lead = np.uint64(1)
+    for _ in range(size - 1):
+        lead *= base
+    out = np.empty(n - size + 1, np.uint64)
+    h = np.uint64(0)
+    for i in range(size):
+        h = h * base + tokens[i]
+    out[0] = _mix(h)
+    for i in range(size, n):
+        h = (h - lead * tokens[i - size]) * base + tokens[i]
+        out[i - size + 1] = _mix(h)
+    return out
+
+
+@njit(cache=True)
+def _previous(grams):  # type: ignore[no-untyped-def]
+    """For every n-gram the offset of its last earlier occurrence, -1 where it is new."""
+    n = len(grams)
+    size = 16
+    while size < 2 * n:
+        size *= 2
+    mask = np.uint64(size - 1)
+    slots = np.full(size, -1, np.int64)
+    previous = np.full(n, -1, np.int64)
+    for i in range(n):
+        at = grams[i] & mask
+        while slots[at] >= 0 and grams[slots[at]] != grams[i]:
+            at = (at + np.uint64(1)) & mask
+        previous[i] = slots[at]
+        slots[at] = i
+    return previous
+
+
+@njit(cache=True)
+def _longest_loop(previous, size, min_tokens, min_turns):  # type: ignore[no-untyped-def]
+    """(first token, period, tokens) of the longest loop; period 0 where there is none.
+
+    In a loop every n-gram stands one period after its last occurrence, so a run of equal distances
+    d of length r covers r + size - 1 + d tokens, which is (r + size - 1 + d) / d turns.
+    """
+    best_start, best_period, best_tokens = 0, 0, 0
+    n = len(previous)
+    i = 0
+    while i < n:
+        if previous[i] < 0:
+            i += 1
+            continue
+        distance = i - previous[i]
+        start = i
+        while i < n and previous[i] >= 0 and i - previous[i] == distance:
+            i += 1
+        covered = (i - start) + size - 1 + distance
+        if covered >= min_tokens and covered >= min_turns * distance and covered > best_tokens:
+            best_start, best_period, best_tokens = start - distance, distance, covered
+    return best_start, best_period, best_tokens
+
+
+@njit(cache=True)
+def _shingle_set(data, tokens, size):  # type: ignore[no-untyped-def]
+    """Sorted distinct 32-bit shingles of a text; `tokens` is scratch of at least len(data)."""
+    count = _tokens_into(data, tokens)
+    if count == 0:
+        return np.empty(0, np.uint32)
+    grams = _grams(tokens[:count], min(size, count))
+    short = np.empty(len(grams), np.uint32)
+    for i in range(len(grams)):
+        short[i] = np.uint32(grams[i] >> _S32)
+    short.sort()
+    kept = 1
+    for i in range(1, len(short)):
+        if short[i] != short[i - 1]:
+            short[kept] = short[i]
+            kept += 1
+    return short[:kept].copy()
+
+
+@njit(cache=True)
+def _sign(shingles, multipliers, offsets, out):  # type: ignore[no-untyped-def]
+    """MinHash: out[k] = min over shingles of multipliers[k] * x + offsets[k] mod 2**32."""
+    for k in range(len(out)):
+        out[k] = np.uint32(0xFFFFFFFF)
+    for s in range(len(shingles)):
+        x = shingles[s]
+        for k in range(len(out)):
+            h = np.uint32(np.uint32(multipliers[k] * x) + offsets[k])
+            out[k] = min(out[k], h)
+
+
+@njit(cache=True)
+def _jaccard(a, b):  # type: ignore[no-untyped-def]
+    """Exact Jaccard similarity of two sorted sets; 0 where both are empty."""
+    i, j, both = 0, 0, 0
+    while i < len(a) and j < len(b):
+        if a[i] == b[j]:
+            both += 1
+            i += 1
+            j += 1
+        elif a[i] < b[j]:
+            i += 1
+        else:
+            j += 1
+    union = len(a) + len(b) - both
+    return both / union if union else 0.0
+
+
+def as_bytes(text: str) -> U8:
+    """The UTF-8 bytes of a text; lone surrogates become question marks."""
+    return np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+
+
+def token_hashes(text: str) -> U64:
+    """Hash of every token of the text, in order."""  # [num_tokens]
+    data = as_bytes(text)
+    out = np.empty(len(data), np.uint64)
+    return out[: _tokens_into(data, out)]
+
+
+def previous_occurrences(tokens: U64, size: int) -> I64:
+    """For every n-gram of `size` tokens the offset of its last occurrence before; -1 if new."""
+    result: I64 = _previous(_grams(tokens, size))
+    return result
+
+
+def longest_loop(
+    tokens: U64, *, min_tokens: int, min_turns: float, size: int = 4
+) -> tuple[int, int, int]:
+    """(first token, period, tokens covered) of the longest exact loop; zeros where none."""
+    previous = previous_occurrences(tokens, size)
+    start, period, covered = _longest_loop(previous, size, min_tokens, min_turns)
+    return int(start), int(period), int(covered)
+
+
+def shingle_set(text: str, size: int) -> U32:
+    """Sorted distinct shingles of `size` tokens; a shorter text is one shingle."""
+    data = as_bytes(text)
+    result: U32 = _shingle_set(data, np.empty(len(data), np.uint64), size)
+    return result
+
+
+def jaccard(a: U32, b: U32) -> float:
+    """Exact Jaccard similarity of two shingle sets, 0 to 1."""
+    return float(_jaccard(a, b))
+
+
+@njit(cache=True)
+def _least_plausible(data, table, window, sums, ends):  # type: ignore[no-untyped-def]
+    """(mean log-probability, byte offset) of the least plausible window of plain words.
+
+    A plain word is a run of 3 or more ASCII letters, lower case but for the first, outside code
+    fences, that no backslash, digit, underscore or other letter touches: commands, names in code,
+    formulas, acronyms and sequences such as ACGT are no words. `sums` and `ends` are scratch of at
+    least len(data). Texts with fewer than `window` letters in words are judged as a whole, and
+    (0, 0) is returned where they have fewer than half.
+    """
+    n = len(data)
+    pairs = 0
+    total = 0.0
+    i = 0
+    fenced = False
+    while i < n:
+        c = data[i]
+        if c == 96 and i + 2 < n and data[i + 1] == 96 and data[i + 2] == 96:
+            fenced = not fenced
+            i += 3
+            continue
+        is_letter = (97 <= c <= 122) or (65 <= c <= 90)
+        if not is_letter:
+            i += 1
+            continue
+        start = i
+        plain = True
+        while i < n and ((97 <= data[i] <= 122) or (65 <= data[i] <= 90)):
+            if i > start and data[i] <= 90:
+                plain = False
+            i += 1
+        if fenced or not plain or i - start < 3:
+            continue
+        if start > 0:
+            b = data[start - 1]
+            if b == 92 or b == 95 or b >= 128 or 48 <= b <= 57:
+                continue
+        if i < n and (data[i] == 95 or data[i] >= 128 or 48 <= data[i] <= 57):
+            continue
+        before = 26
+        for j in range(start, i + 1):
+            here = 26 if j == i else int(data[j] | 32) - 97
+            total += table[before, here]
+            sums[pairs] = total
+            ends[pairs] = j
+            pairs += 1
+            before = here
+    if pairs < window // 2:
+        return 0.0, 0
+    if pairs <= window:
+        return total / pairs, 0
+    worst = sums[window - 1] / window
+    at = 0
+    for k in range(window, pairs):
+        mean = (sums[k] - sums[k - window]) / window
+        if mean < worst:
+            worst = mean
+            at = ends[k - window]
+    return worst, at
+
+
+def least_plausible_words(
+    text: str, table: npt.NDArray[np.float32], window: int
+) -> tuple[float, int]:
+    """(mean log-probability in nats, byte offset) of the least plausible window of plain words."""
+    data = as_bytes(text)
+    scratch = np.empty(len(data) + 1, np.float64), np.empty(len(data) + 1, np.int64)
+    worst, at = _least_plausible(data, table, window, *scratch)
+    return float(worst), int(at)
+
+
+@njit(cache=True)
+def _first_near(flat, starts, order, threshold, band_of, num_buckets):  # type: ignore[no-untyped-def]
+    """For every text the kept text it is near to and their similarity; -1 for kept texts.
+
+    Texts are taken in `order`. A text is compared with the kept texts that share a bucket with it,
+    by exact Jaccard similarity; it is dropped when any reaches the threshold. `band_of[i, b]` is
+    the bucket of text i in band b, numbered over all bands.
+    """
+    n = len(order)
+    bands = band_of.shape[1]
+    head = np.full(num_buckets, -1, np.int64)
+    links = np.full(n * bands, -1, np.int64)
+    holder = np.empty(n * bands, np.int64)
+    used = 0
+    near = np.full(n, -1, np.int64)
+    similarity = np.zeros(n, np.float64)
+    seen = np.full(n, -1, np.int64)
+    checks = 0
+    for i in order:
+        own = flat[starts[i] : starts[i + 1]]
+        for b in range(bands):
+            entry = head[band_of[i, b]]
+            while entry >= 0:
+                j = holder[entry]
+                if seen[j] != i:
+                    seen[j] = i
+                    other = flat[starts[j] : starts[j + 1]]
+                    small, large = min(len(own), len(other)), max(len(own), len(other))
+                    if small >= threshold * large:
+                        checks += 1
+                        value = _jaccard(own, other)
+                        if value >= threshold and value > similarity[i]:
+                            near[i] = j
+                            similarity[i] = value
+                entry = links[entry]
+        if near[i] < 0:
+            for b in range(bands):
+                bucket = band_of[i, b]
+                holder[used] = i
+                links[used] = head[bucket]
+                head[bucket] = used
+                used += 1
+    return near, similarity, checks
+
+
+@njit(cache=True)
+def _band_keys(signatures, rows):  # type: ignore[no-untyped-def]
+    """64-bit key of every band of every signature, [texts, bands]."""
+    n, width = signatures.shape
+    bands = width // rows
+    keys = np.empty((n, bands), np.uint64)
+    for i in range(n):
+        for b in range(bands):
+            h = _SEED + np.uint64(b)
+            for r in range(rows):
+                h = _mix(h ^ np.uint64(signatures[i, b * rows + r]))
+            keys[i, b] = h
+    return keys
+
+
+def sign(shingles: U32, multipliers: U32, offsets: U32) -> U32:
+    """MinHash signature of one shingle set; all ones where it is empty."""
+    out = np.empty(len(multipliers), np.uint32)
+    _sign(shingles, multipliers, offsets, out)
+    return out
+
+
+def band_keys(signatures: U32, rows: int) -> U64:
+    """64-bit keys of the bands of `rows` values, [texts, bands]."""
+    result: U64 = _band_keys(signatures, rows)
+    return result
+
+
+def first_near(
+    flat: U32, starts: I64, order: I64, threshold: float, band_of: I64, num_buckets: int
+) -> tuple[I64, npt.NDArray[np.float64], int]:
+    """(kept text that each text is near to or -1, their similarity, exact comparisons made)."""
+    near, similarity, checks = _first_near(flat, starts, order, threshold, band_of, num_buckets)
+    return near, similarity, int(checks)

@@ -1,0 +1,247 @@
+"""Recipe sections of refinement: cleaning, selection, mixing, distillation. Light: pydantic alone.
+
+What the papers leave open (thresholds of cleaning, mixing ratios, cut-offs of selection) is this
+project's choice, made on real thoughts; `docs/reference/cleaning-rules.md` has the figures.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from still_core.errors import ConfigError, explain
+from still_core.recipes.section import Section
+
+
+class CleanRecipe(Section):
+    """Thresholds of the cleaning rules; every rule can be switched off by name."""
+
+    rules: tuple[str, ...] = Field(
+        default=(
+            "verdict",
+            "markup",
+            "truncated",
+            "short",
+            "repetition",
+            "gibberish",
+            "scripts",
+            "duplicate_problem",
+            "duplicate_response",
+        ),
+        description="Rules to apply, in this order.",
+    )
+    keep_outcomes: tuple[str, ...] = Field(
+        default=("correct",),
+        description="Verdicts that pass (STILL-2 keeps correct responses alone).",
+    )
+    min_thought_characters: int = Field(
+        default=200, ge=0, le=1_000_000, description="Shorter thoughts are dropped, in characters."
+    )
+    min_thought_steps: int = Field(
+        default=1, ge=1, le=1000, description="Least number of steps between blank lines."
+    )
+    repetition_ngram_tokens: int = Field(
+        default=16, ge=2, le=200, description="Length n of the n-grams that are counted, in tokens."
+    )
+    max_repeated_ngrams: float = Field(
+        default=0.30,
+        ge=0.0,
+        le=1.0,
+        description="Largest share of n-grams that stood in the text before, 0 to 1.",
+    )
+    min_loop_tokens: int = Field(
+        default=48,
+        ge=4,
+        le=100_000,
+        description="Least length of a loop's repeated part, in tokens.",
+    )
+    min_loop_turns: float = Field(
+        default=3.0, ge=2.0, le=1000.0, description="Least number of turns that make a loop."
+    )
+    gibberish_window_letters: int = Field(
+        default=120, ge=20, le=10_000, description="Letters of plain words judged at a time."
+    )
+    min_word_plausibility: float = Field(
+        default=-4.0,
+        ge=-10.0,
+        le=0.0,
+        description="Least mean log-probability (nats) of letter pairs within words of a window.",
+    )
+    max_broken_characters: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Most control, private-use and replacement characters in a response.",
+    )
+    max_foreign_letters: int = Field(
+        default=1,
+        ge=0,
+        le=100_000,
+        description="Most letters of a script that neither the problem nor mathematics has.",
+    )
+    shingle_tokens: int = Field(
+        default=5, ge=1, le=50, description="Length of the shingles that are compared, in tokens."
+    )
+    duplicate_jaccard: float = Field(
+        default=0.8,
+        gt=0.0,
+        le=1.0,
+        description="Least Jaccard similarity of shingle sets that makes two texts duplicates.",
+    )
+
+    @field_validator("rules")
+    @classmethod
+    def _known_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        known = cls.model_fields["rules"].default
+        for rule in rules:
+            if rule not in known:
+                raise ConfigError(explain("unknown rule", got=rule, expected=", ".join(known)))
+        if len(set(rules)) != len(rules):
+            raise ConfigError(explain("a rule is named twice", got=rules))
+        return rules
+
+
+class Direction(StrEnum):
+    """Which end of a ranking is kept."""
+
+    HIGHEST = "highest"
+    LOWEST = "lowest"
+
+
+class SelectRecipe(Section):
+    """Selection among clean demonstrations. A share of 1 switches a criterion off."""
+
+    length_share: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="Share kept by thought length; longer is better (STILL-2).",
+    )
+    length_direction: Direction = Field(default=Direction.HIGHEST, description="End that is kept.")
+    perplexity_share: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="Share kept by perplexity under the current model."
+    )
+    perplexity_direction: Direction = Field(
+        default=Direction.HIGHEST,
+        description="End that is kept; STILL-2 keeps harder, higher ones.",
+    )
+    per_problem: int = Field(
+        default=0, ge=0, le=10_000, description="Most demonstrations of one problem; 0 keeps all."
+    )
+    min_pass_rate: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Least measured pass rate of a problem, exclusive if 0.",
+    )
+    max_pass_rate: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=1.0,
+        description="Largest measured pass rate of a problem, inclusive.",
+    )
+    drop_unsolved: bool = Field(
+        default=False, description="Drop problems that no attempt solved (STILL-3: pass rate zero)."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_pass_rate > self.max_pass_rate:
+            raise ConfigError(
+                explain(
+                    "the pass-rate window is empty",
+                    got=(self.min_pass_rate, self.max_pass_rate),
+                    expected="min_pass_rate <= max_pass_rate",
+                )
+            )
+        return self
+
+
+class PairRecipe(Section):
+    """DPO pairs: chosen correct with higher, rejected incorrect with lower perplexity (STILL-2)."""
+
+    max_pairs_per_problem: int = Field(
+        default=1, ge=1, le=1000, description="Most pairs of one problem (not stated in the paper)."
+    )
+    by_perplexity: bool = Field(
+        default=True, description="False takes chosen and rejected by id, as the control."
+    )
+
+
+class MixRecipe(Section):
+    """Mixing by weights over difficulty buckets, or over domains where `by` says so.
+
+    The paper found its ratios by experiments and does not state them; equal weights are this
+    project's choice.
+    """
+
+    by: str = Field(
+        default="bucket", pattern="^(bucket|domain)$", description="What the weights name."
+    )
+    weights: dict[str, float] = Field(
+        default_factory=lambda: {"hard_math": 1.0, "normal_math": 1.0, "other": 1.0},
+        description="Weight of each bucket or domain, >= 0; those not named weigh nothing.",
+    )
+    target_size: int = Field(
+        default=0,
+        ge=0,
+        le=100_000_000,
+        description="Demonstrations wanted; 0 takes as many as fit.",
+    )
+    fill: bool = Field(
+        default=True,
+        description="Where a bucket has too few, fill from the others; False shrinks the mixture.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice within a bucket.")
+
+    @field_validator("weights")
+    @classmethod
+    def _some_weight(cls, weights: dict[str, float]) -> dict[str, float]:
+        if any(w < 0 for w in weights.values()) or not any(w > 0 for w in weights.values()):
+            raise ConfigError(
+                explain("no weight above 0, or one below", got=weights, expected="weights >= 0")
+            )
+        return weights
+
+
+TABLE_3: dict[str, MixRecipe] = {
+    "without_hard_problems": MixRecipe(weights={"normal_math": 1.0, "other": 1.0}),
+    "without_other_domains": MixRecipe(weights={"hard_math": 1.0, "normal_math": 1.0}),
+    "mixed": MixRecipe(),
+}
+"""The three mixtures of STILL-2 Table 3."""
+
+
+class Teacher(Section):
+    """One source of demonstrations: files, a live model, or the miniature's script."""
+
+    name: str = Field(min_length=1, description="Recorded as the author of its responses.")
+    kind: str = Field(
+        default="file",
+        pattern="^(file|endpoint|local|scripted)$",
+        description="Existing files, an OpenAI-compatible endpoint, a local model, or a script.",
+    )
+    source: str = Field(default="", description="Path, URI, model name or script name.")
+    style: str = Field(
+        default="auto",
+        pattern="^(auto|still|open_thoughts|r1|qwq)$",
+        description="Its habit of writing; `auto` tells it per source.",
+    )
+    responses_per_problem: int = Field(
+        default=1, ge=1, le=1000, description="Responses drawn or read per problem."
+    )
+
+
+class DistilRecipe(Section):
+    """Distillation: teachers, and what becomes of thoughts without a solution."""
+
+    teachers: tuple[Teacher, ...] = Field(description="At least one.", min_length=1)
+    complete_solutions: bool = Field(
+        default=True,
+        description="Let a fine-tuned model complete QwQ-style thoughts; False drops them.",
+    )
+    temperature: float = Field(default=0.6, ge=0.0, le=5.0, description="Of live teachers.")
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0, description="Of live teachers.")
+    max_tokens: int = Field(default=20_000, ge=1, description="Longest response, in tokens.")

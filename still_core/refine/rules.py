@@ -1,0 +1,207 @@
+"""Cleaning rules that look at one demonstration at a time: pure functions with reason codes.
+
+Demonstration + CleanRecipe -> Finding | None
+
+A finding names its reason and the measured value beside the threshold, so that a dropped row can be
+judged. Mathematics, code and the Greek letters of formulas are no gibberish and no foreign script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from still_core.refine.kernels import (
+    least_plausible_words,
+    longest_loop,
+    previous_occurrences,
+    token_hashes,
+)
+from still_core.refine.letter_pairs import LOG_PROBABILITIES
+from still_core.refine.recipe import CleanRecipe
+from still_core.responses.ending import ends_abruptly
+from still_core.responses.format import has_format_token, split_steps
+from still_core.responses.response import Demonstration
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Why a rule drops a demonstration."""
+
+    reason: str
+    """Stable code, counted in the funnel."""
+    measured: float
+    threshold: float
+    detail: str = ""
+    """A short piece of evidence for people."""
+
+
+Check = Callable[[Demonstration, CleanRecipe], Finding | None]
+
+_MARKUP = re.compile(
+    r"</?think>|</?answer>|<\|im_(?:start|end)\|>|<\|endoftext\|>|<\|(?:end|start)_header_id\|>"
+    "|<\\|eot_id\\|>|<\uff5c[^\uff5c>\n]{1,30}\uff5c>|<\\|(?:User|Assistant)\\|>"
+)
+_BROKEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffd\ue000-\uf8ff\ud800-\udfff\U000f0000-\U0010ffff]"
+)
+_SCRIPTS: dict[str, re.Pattern[str]] = {
+    "han": re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"),
+    "kana": re.compile("[\u3041-\u30ff]"),
+    "hangul": re.compile("[\u1100-\u11ff\uac00-\ud7af]"),
+    "cyrillic": re.compile("[\u0400-\u052f]"),
+    "arabic": re.compile("[\u0600-\u06ff\u0750-\u077f]"),
+    "hebrew": re.compile("[\u0590-\u05ff]"),
+    "devanagari": re.compile("[\u0900-\u097f]"),
+    "thai": re.compile("[\u0e00-\u0e7f]"),
+    # Single Greek letters are mathematics; a run of four is a word.
+    "greek": re.compile("(?<=[\u0370-\u03ff]{3})[\u0370-\u03ff]"),
+}
+_LATIN_WORD = re.compile(r"(?<![A-Za-z\\_{}])[A-Za-z]{4,}(?![A-Za-z_({}])")
+_NOT_PROSE = re.compile(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)", re.DOTALL)
+
+
+def check_verdict(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """Keep responses whose answer the verifier found correct; all other verdicts are reasons."""
+    if row.verdict in recipe.keep_outcomes:
+        return None
+    return Finding(reason=row.verdict or "unverified", measured=0.0, threshold=1.0)
+
+
+def check_markup(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """Missing parts and tokens of this or another format inside a part."""
+    for name, part in (("thought", row.thought), ("solution", row.solution)):
+        if not part.strip():
+            return Finding(reason=f"empty_{name}", measured=0.0, threshold=1.0)
+        if has_format_token(part):
+            return Finding(reason="format_token", measured=1.0, threshold=0.0, detail=name)
+        if found := _MARKUP.search(part):
+            return Finding(
+                reason="foreign_markup", measured=1.0, threshold=0.0, detail=found.group()
+            )
+    return None
+
+
+def check_truncated(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """The solution stops before its end; a thought that a solution follows may end as it likes."""
+    if ends_abruptly(row.solution):
+        return Finding(reason="truncated", measured=1.0, threshold=0.0, detail=row.solution[-40:])
+    return None
+
+
+def check_short(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """Relatively short thoughts: longer instances lead to better performance (STILL-2, 2.2.1)."""
+    size = len(row.thought)
+    if size < recipe.min_thought_characters:
+        return Finding(
+            reason="short_thought",
+            measured=float(size),
+            threshold=float(recipe.min_thought_characters),
+        )
+    steps = len(split_steps(row.thought)) if recipe.min_thought_steps > 1 else 1
+    if steps < recipe.min_thought_steps:
+        return Finding(
+            reason="few_steps", measured=float(steps), threshold=float(recipe.min_thought_steps)
+        )
+    return None
+
+
+def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """Loops (one stretch over and over) and large shares of repeated n-grams, in the thought."""
+    tokens = token_hashes(row.thought)
+    _, period, covered = longest_loop(
+        tokens, min_tokens=recipe.min_loop_tokens, min_turns=recipe.min_loop_turns
+    )
+    if period:
+        return Finding(
+            reason="loop",
+            measured=covered / period,
+            threshold=recipe.min_loop_turns,
+            detail=f"{covered} tokens in turns of {period}",
+        )
+    previous = previous_occurrences(tokens, recipe.repetition_ngram_tokens)
+    share = float(np.count_nonzero(previous >= 0)) / len(previous) if len(previous) else 0.0
+    if share > recipe.max_repeated_ngrams:
+        return Finding(
+            reason="repeated_ngrams", measured=share, threshold=recipe.max_repeated_ngrams
+        )
+    return None
+
+
+def check_gibberish(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """Broken characters, and windows of plain words whose letters do not follow each other."""
+    for part in (row.thought, row.solution):
+        broken = _BROKEN.findall(part)
+        if len(broken) > recipe.max_broken_characters:
+            return Finding(
+                reason="broken_characters",
+                measured=float(len(broken)),
+                threshold=float(recipe.max_broken_characters),
+                detail=repr(broken[0]),
+            )
+        worst, at = least_plausible_words(part, LOG_PROBABILITIES, recipe.gibberish_window_letters)
+        if worst < recipe.min_word_plausibility:
+            evidence = part.encode("utf-8", "replace")[at : at + 60].decode("utf-8", "ignore")
+            return Finding(
+                reason="gibberish",
+                measured=worst,
+                threshold=recipe.min_word_plausibility,
+                detail=evidence,
+            )
+    return None
+
+
+def check_scripts(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
+    """A script in the response that the problem does not have (English and Chinese mixed, ...).
+
+    A response wholly in another language than its problem is not mixed: its own main script counts
+    as its own. Latin words inside a Chinese response count by words outside formulas and code.
+    """
+    text = f"{row.thought}\n{row.solution}"
+    if text.isascii():
+        return None
+    counts = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS.items()}
+    main = max(counts, key=counts.__getitem__)
+    prose = _NOT_PROSE.sub(" ", text)
+    latin = sum(len(word) for word in _LATIN_WORD.findall(prose))
+    if counts[main] <= latin:
+        main = "latin"
+    for name, pattern in _SCRIPTS.items():
+        if name == main or (main in ("han", "kana") and name in ("han", "kana")):
+            continue
+        if counts[name] > recipe.max_foreign_letters and not pattern.search(row.statement):
+            return _mixed(name, counts[name], pattern, text, recipe)
+    if main not in ("latin", "greek") and not _LATIN_WORD.search(row.statement):
+        # Four letters a word, so that as many foreign letters are asked of Latin as of others.
+        limit = max(recipe.max_foreign_letters, 4 * recipe.max_foreign_letters + 12)
+        if latin > limit:
+            return _mixed("latin", latin, _LATIN_WORD, prose, recipe)
+    return None
+
+
+def _mixed(
+    script: str, count: int, pattern: re.Pattern[str], text: str, recipe: CleanRecipe
+) -> Finding:
+    found = pattern.search(text)
+    at = found.start() if found else 0
+    return Finding(
+        reason=f"mixed_{script}",
+        measured=float(count),
+        threshold=float(recipe.max_foreign_letters),
+        detail=text[max(0, at - 20) : at + 20],
+    )
+
+
+ROW_RULES: dict[str, Check] = {
+    "verdict": check_verdict,
+    "markup": check_markup,
+    "truncated": check_truncated,
+    "short": check_short,
+    "repetition": check_repetition,
+    "gibberish": check_gibberish,
+    "scripts": check_scripts,
+}
+"""Rules by name; their order in use is the recipe's."""

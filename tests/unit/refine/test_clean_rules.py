@@ -1,0 +1,333 @@
+"""Cleaning, selecting, pairing, mixing and their accounting, on small hand-made sets."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from still_core.errors import ConfigError, DataError
+from still_core.identity import digest
+from still_core.refine.clean import clean, judge
+from still_core.refine.funnel import Funnel, merge
+from still_core.refine.lineage import dropped_from_rows, dropped_rows, trace
+from still_core.refine.mix import mix, plan_quotas
+from still_core.refine.pairs import Pair, make_pairs
+from still_core.refine.recipe import (
+    TABLE_3,
+    CleanRecipe,
+    Direction,
+    MixRecipe,
+    PairRecipe,
+    SelectRecipe,
+)
+from still_core.refine.select import PassRate, select
+from still_core.responses.response import Demonstration, Origin
+
+RECIPE = CleanRecipe()
+WORDS = [
+    "first",
+    "we",
+    "look",
+    "at",
+    "the",
+    "sum",
+    "then",
+    "consider",
+    "what",
+    "happens",
+    "when",
+    "each",
+    "term",
+    "grows",
+    "because",
+    "every",
+    "factor",
+    "divides",
+    "another",
+    "number",
+    "so",
+    "perhaps",
+    "there",
+    "is",
+    "a",
+    "pattern",
+    "hidden",
+    "between",
+    "these",
+    "values",
+    "let",
+    "me",
+    "check",
+    "whether",
+    "this",
+    "holds",
+    "for",
+    "small",
+    "cases",
+    "before",
+    "going",
+    "further",
+    "and",
+    "compare",
+    "with",
+    "known",
+    "results",
+]
+
+
+def prose(seed: int, words: int = 120) -> str:
+    rng = random.Random(seed)
+    text = [
+        rng.choice(WORDS) + (f" {rng.randint(2, 99)}" if i % 7 == 0 else "") for i in range(words)
+    ]
+    return "\n\n".join(" ".join(text[i : i + 20]) + "." for i in range(0, words, 20))
+
+
+def row(seed: int = 0, **fields: object) -> Demonstration:
+    statement = f"What is the value of item {seed} in the table of results?"
+    base = Demonstration(
+        id=f"d{seed:04d}",
+        problem_id=f"p{seed}",
+        problem_digest=digest([statement, seed]),
+        statement=statement,
+        gold=str(seed),
+        kind="math",
+        domain="math",
+        bucket="hard_math",
+        level=None,
+        thought=prose(seed),
+        solution=f"The value is \\boxed{{{seed}}}.",
+        origin=Origin.DISTILLED,
+        author="teacher",
+        round=0,
+        source_row=f"file.jsonl:{seed}",
+        verdict="correct",
+        verifier_version="v1",
+    )
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def reason(one: Demonstration, recipe: CleanRecipe = RECIPE) -> str:
+    found = judge(one, recipe)
+    return found.reason if found else ""
+
+
+def test_a_clean_row_passes_every_rule() -> None:
+    assert reason(row()) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"verdict": "wrong"}, "wrong"),
+        ({"verdict": "timeout"}, "timeout"),
+        ({"verdict": ""}, "unverified"),
+        ({"thought": " "}, "empty_thought"),
+        ({"solution": ""}, "empty_solution"),
+        ({"thought": prose(1) + "<|end_of_thought|>"}, "format_token"),
+        ({"thought": prose(1) + "</think>"}, "foreign_markup"),
+        ({"solution": "so the value of the sum is then"}, "truncated"),
+        ({"solution": "so \\[ x = \\frac{1"}, "truncated"),
+        ({"thought": "short."}, "short_thought"),
+        ({"thought": prose(1) + " wait, let me check again." * 12}, "loop"),
+        ({"thought": (prose(1) + "\n\n" + prose(2) + "\n\n") * 2}, "repeated_ngrams"),
+        ({"thought": prose(1) + "\x00"}, "broken_characters"),
+        ({"thought": prose(1) + "\ufffd"}, "broken_characters"),
+        (
+            {
+                "thought": prose(1)
+                + " "
+                + " ".join(f"{a}qz{b}vxk{c}wj" for a in "bcdf" for b in "ghjk" for c in "lmnp")
+            },
+            "gibberish",
+        ),
+        ({"thought": prose(1) + " \u56e0\u6b64 the sum is 4"}, "mixed_han"),
+        (
+            {"thought": prose(1) + " \u043f\u043e\u044d\u0442\u043e\u043c\u0443 it is 4"},
+            "mixed_cyrillic",
+        ),
+    ],
+)
+def test_each_fault_is_dropped_under_its_reason(fields: dict[str, object], expected: str) -> None:
+    assert reason(row(**fields)) == expected
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        prose(1)
+        + " Let \u03b1, \u03b2 and \u03b8 be angles with \u03b1 + \u03b2 \u2264 \u03c0; then \u2211 x\u00b2 \u2260 \u221a2.",
+        prose(1)
+        + "\n\n\\[ \\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}^{-1} = \\frac{1}{ad-bc} \\]"
+        * 2,
+        prose(1) + "\n\n```python\nfor k in range(10):\n    print(k ** 2, xqzt_vkw)\n```",
+        prose(1) + " na\u00efve M\u00f6bius and Poincar\u00e9 caf\u00e9.",
+    ],
+)
+def test_the_language_of_mathematics_is_not_gibberish(thought: str) -> None:
+    assert reason(row(thought=thought)) == ""
+
+
+def test_a_script_that_the_problem_has_is_not_mixed_in() -> None:
+    asked = "\u6c42\u51fd\u6570 f(x) = x^2 \u7684\u6700\u5c0f\u503c, in words."
+    assert reason(row(statement=asked, thought=prose(1) + " \u6700\u5c0f\u503c")) == ""
+
+
+def test_every_row_is_kept_once_or_dropped_once_and_the_funnel_adds_up() -> None:
+    rows = [row(i) for i in range(20)] + [row(20 + i, verdict="wrong") for i in range(5)]
+    rows += [row(40, thought=prose(0), solution=row(0).solution)]
+    refined = clean(rows, RECIPE)
+    assert len(refined.kept) + len(refined.dropped) == len(rows) == refined.funnel.num_in
+    assert refined.funnel.num_dropped == len(refined.dropped) == 6
+    assert {one.reason for one in refined.dropped} == {"wrong", "exact_response"}
+    assert Funnel.from_rows(refined.funnel.to_rows()).steps == refined.funnel.steps
+
+
+def test_the_result_does_not_depend_on_the_order_of_rows() -> None:
+    rows = [row(i) for i in range(12)]
+    rows += [replace(row(i), id=f"x{i}", thought=rows[i].thought + " Indeed.") for i in range(6)]
+    expected = {one.id for one in clean(rows, RECIPE).kept}
+    assert len(expected) == 12
+    for seed in range(5):
+        random.Random(seed).shuffle(rows)
+        assert {one.id for one in clean(rows, RECIPE).kept} == expected
+
+
+def test_two_rows_with_one_id_are_refused() -> None:
+    with pytest.raises(DataError, match="share an id"):
+        clean([row(1), row(1)], RECIPE)
+
+
+def test_a_rule_can_be_left_out_and_an_unknown_one_is_refused() -> None:
+    assert clean([row(verdict="wrong")], CleanRecipe(rules=("short",))).kept
+    with pytest.raises((ConfigError, ValueError), match="unknown rule"):
+        CleanRecipe(rules=("spelling",))
+
+
+def test_a_repeated_problem_counts_once_but_its_several_responses_stay() -> None:
+    text = (
+        "Find the number of ordered pairs (a, b) of positive integers such that a + b = 2024 holds."
+    )
+    same = digest(["one"])
+    rows = [
+        row(1, statement=text, gold="2023", problem_digest=same),
+        row(2, statement=text, gold="2023", problem_digest=same),
+        row(3, statement=text + " ", gold="2023", problem_digest=digest(["two"])),
+        row(4, statement=text.replace("2024", "2025"), gold="2023", problem_digest=digest(["3"])),
+    ]
+    refined = clean(rows, RECIPE)
+    assert [one.id for one in refined.kept] == ["d0001", "d0002", "d0004"]
+    assert [(d.reason, d.detail) for d in refined.dropped] == [("near_problem", "p1")]
+
+
+def test_lineage_leads_from_any_row_to_its_source_and_rule() -> None:
+    rows = [row(1), row(2, verdict="wrong"), row(3, thought="tiny")]
+    refined = clean(rows, RECIPE)
+    kept = trace("d0001", refined, RECIPE)
+    assert (kept.source_row, kept.author, kept.verifier_version) == (
+        "file.jsonl:1",
+        "teacher",
+        "v1",
+    )
+    assert [rule.rule for rule in kept.passed] == list(RECIPE.rules)
+    lost = trace("d0003", refined, RECIPE)
+    assert (lost.dropped_by, lost.reason, lost.threshold) == ("short", "short_thought", 200.0)
+    assert [rule.rule for rule in lost.passed] == ["verdict", "markup", "truncated"]
+    assert dropped_from_rows(dropped_rows(refined.dropped)) == refined.dropped
+    with pytest.raises(DataError, match="no such"):
+        trace("nobody", refined, RECIPE)
+
+
+def test_a_funnel_that_loses_rows_is_refused() -> None:
+    funnel = Funnel().step("read", 9, {"bad": 1})
+    with pytest.raises(DataError, match="loses or invents"):
+        funnel.step("next", 7, {"short": 1})
+    rows = funnel.to_rows()
+    rows[0]["num_in"] = 11
+    with pytest.raises(DataError, match="add up"):
+        Funnel.from_rows(rows)
+
+
+def test_shards_merge_into_one_funnel() -> None:
+    shards = [Funnel().step("a", 2, {"x": 1}), Funnel().step("a", 5, {"x": 2, "y": 1})]
+    step = merge(shards).steps[0]
+    assert (step.num_in, step.num_kept, step.dropped) == (11, 7, {"x": 3, "y": 1})
+
+
+def test_the_longest_half_is_kept_and_either_end_can_be_asked_for() -> None:
+    rows = [row(i, thought="x" * (10 * i)) for i in range(1, 5)]
+    longest = select(rows, SelectRecipe(length_share=0.5))
+    assert [one.id for one in longest.kept] == ["d0003", "d0004"]
+    lowest = SelectRecipe(length_share=0.5, length_direction=Direction.LOWEST)
+    assert [one.id for one in select(rows, lowest).kept] == ["d0001", "d0002"]
+
+
+def test_higher_perplexity_is_kept_and_a_missing_one_is_refused() -> None:
+    rows = [row(i, perplexity=float(i)) for i in range(4)]
+    assert [r.id for r in select(rows, SelectRecipe(perplexity_share=0.25)).kept] == ["d0003"]
+    with pytest.raises(DataError, match="no perplexity"):
+        select([row(1)], SelectRecipe(perplexity_share=0.5))
+
+
+def test_pass_rate_windows_drop_never_and_always_solved_problems() -> None:
+    rows = [row(i) for i in range(3)]
+    rates = {f"p{i}": PassRate(num_correct=n, num_attempts=8) for i, n in enumerate((0, 4, 8))}
+    recipe = SelectRecipe(drop_unsolved=True, max_pass_rate=0.9)
+    refined = select(rows, recipe, pass_rates=rates)
+    assert [one.id for one in refined.kept] == ["d0001"]
+    assert refined.funnel.steps[0].dropped == {"never_solved": 1, "too_easy": 1}
+    rates["p1"] = PassRate(num_correct=1, num_attempts=4)
+    with pytest.raises(DataError, match="different numbers of attempts"):
+        select(rows, recipe, pass_rates=rates)
+
+
+def test_pairs_oppose_the_hardest_correct_to_the_easiest_wrong_response() -> None:
+    same = digest(["q"])
+    rows = [
+        row(1, problem_digest=same, perplexity=2.0),
+        row(2, problem_digest=same, perplexity=5.0),
+        row(3, problem_digest=same, perplexity=4.0, verdict="wrong"),
+        row(4, problem_digest=same, perplexity=3.0, verdict="wrong"),
+        row(5, problem_digest=same, perplexity=1.0, verdict="timeout"),
+        row(6, perplexity=1.0),
+    ]
+    paired = make_pairs(rows, PairRecipe())
+    assert [pair.id for pair in paired.pairs] == ["d0002>d0004"]
+    assert paired.funnel.num_in == 6
+    assert paired.funnel.steps[0].dropped == {"not_judged": 1, "only_correct": 1, "surplus": 2}
+    assert Pair.from_row(paired.pairs[0].to_row()) == paired.pairs[0]
+
+
+def test_a_mixture_stands_in_the_recipes_proportions() -> None:
+    rows = [row(i, bucket="hard_math") for i in range(30)]
+    rows += [row(100 + i, bucket="normal_math") for i in range(30)]
+    rows += [row(200 + i, bucket="other") for i in range(10)]
+    mixture = mix(rows, MixRecipe(weights={"hard_math": 3.0, "normal_math": 2.0, "other": 1.0}))
+    assert {s.name: s.num_taken for s in mixture.shares} == {
+        "hard_math": 30,
+        "normal_math": 20,
+        "other": 10,
+    }
+    without = mix(rows, TABLE_3["without_hard_problems"])
+    assert {one.bucket for one in without.kept} == {"normal_math", "other"}
+    assert len(without.kept) + len(without.dropped) == len(rows)
+
+
+def test_a_mixture_depends_on_the_seed_and_not_on_the_order() -> None:
+    rows = [row(i) for i in range(40)]
+    recipe = MixRecipe(weights={"hard_math": 1.0}, target_size=10, seed=3)
+    first = [one.id for one in mix(rows, recipe).kept]
+    assert [one.id for one in mix(rows[::-1], recipe).kept] == first
+    other = recipe.model_copy(update={"seed": 4})
+    assert [one.id for one in mix(rows, other).kept] != first
+    assert len(first) == 10
+
+
+def test_a_short_bucket_is_filled_from_the_others_or_shrinks_the_mixture() -> None:
+    available = {"hard_math": 2, "normal_math": 50, "other": 50}
+    filled = plan_quotas(available, MixRecipe(target_size=30))
+    assert filled == {"hard_math": 2, "normal_math": 14, "other": 14}
+    shrunk = plan_quotas(available, MixRecipe(target_size=30, fill=False))
+    assert shrunk == {"hard_math": 2, "normal_math": 10, "other": 10}
