@@ -58,6 +58,9 @@ def _row(
             if name in backbone.benchmarks
         }
     before = previous.answers if previous else ()
+    checked = [
+        answer for answer in model.answers if answer.correct and answer.thought_valid is not None
+    ]
     return ModelRow(
         method=model.method,
         distill=model.distill,
@@ -69,6 +72,8 @@ def _row(
         gain=gain,
         p_vs_previous=_p_values(group_by(before, _benchmark), by_benchmark),
         p_levels=_p_values(group_by(before, _level), by_level),
+        lucky_checked=len(checked),
+        lucky=sum(1 for answer in checked if not answer.thought_valid),
     )
 
 

@@ -17,6 +17,8 @@ MIN_SFT_POINTS = 25.0
 """Points on the normal level that SFT on D_0 has to win over the backbone."""
 MIN_EXPLORE_POINTS = 10.0
 """Points on the hard level that all explore rounds together have to win."""
+MAX_LUCKY = 0.05
+"""The papers give no figure for any of these bars; they are ours."""
 
 
 def paper_claims(data: ReportData) -> list[Claim]:
@@ -138,13 +140,17 @@ def _first_round_gains_most(imitated: ModelRow | None, explored: Sequence[ModelR
 
 
 def _answers_are_earned(data: ReportData) -> Claim:
-    text = "A right answer means a right thought: less than 5 % of explored answers are lucky."
+    text = (
+        "Comparing final answers is enough to choose rollouts, without a reward model: "
+        f"{100 * MAX_LUCKY:.0f} % at most of the explored right answers follow a wrong thought."
+    )
     checked = sum(each.lucky_checked for each in data.explorations)
     if not checked:
         return _unmeasured(text, "thoughts that something can check step by step")
     lucky = sum(each.lucky for each in data.explorations)
-    evidence = f"{lucky} of {checked} right answers follow a wrong thought ({lucky / checked:.1%})"
-    return Claim(text=text, shown=lucky / checked < 0.05, evidence=evidence)
+    share = lucky / checked
+    evidence = f"{lucky} of {checked} right answers follow a wrong thought ({_percent(share)})"
+    return Claim(text=text, shown=share <= MAX_LUCKY, evidence=evidence)
 
 
 def _unmeasured(text: str, missing: str) -> Claim:

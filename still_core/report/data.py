@@ -51,6 +51,10 @@ class ModelRow:
     """Exact paired test against the row before, by benchmark; empty in the first row."""
     p_levels: dict[str, float]
     """The same test pooled over the benchmarks of one level."""
+    lucky_checked: int = 0
+    """Correct answers whose thought was checked step by step; 0 where nothing can tell."""
+    lucky: int = 0
+    """Of those, with a wrong thought: a right answer by chance."""
 
     @property
     def label(self) -> str:

@@ -17,13 +17,13 @@ from still_core.report.data import (
     StageTime,
     UnsolvedProblem,
 )
-from still_core.report.table import markdown_table
+from still_core.report.table import difficulty_grid, markdown_table
 from still_core.report.text import (
     cell,
     duration,
     fenced,
+    lucky_text,
     percent,
-    percent_range,
     table,
     visible,
 )
@@ -31,6 +31,7 @@ from still_core.report.text import (
 MAX_UNSOLVED_SHOWN = 30
 """Unsolved problems listed in the Markdown and HTML pages; report.json has all."""
 SHOWN = {True: "shown", False: "NOT shown", None: "not measured"}
+DIFFICULTY_READING = "Accuracy in %, its 95 % interval, and in brackets the mean thought tokens."
 _BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 
 
@@ -59,7 +60,8 @@ def accuracy_markdown(data: ReportData) -> str:
     return (
         f"{markdown_table(data)}\n\n"
         "Per benchmark: accuracy in % with its 95 % Wilson interval, gain relative to the backbone "
-        "(first row), and the exact two-sided paired test against the row above."
+        "(first row; in points where it solves nothing), and the exact two-sided paired test "
+        "against the row above. Lucky: right answers after a wrong thought."
     )
 
 
@@ -83,7 +85,7 @@ def explorations_markdown(explorations: Sequence[Exploration]) -> str:
                 f"{each.solved} ({percent(each.solved / max(each.problems, 1))} %)",
                 str(each.problems - each.solved),
                 str(each.rollouts),
-                lucky_text(each),
+                lucky_text(each.lucky, each.lucky_checked),
                 ", ".join(f"{cell(name)} {n}" for name, n in sorted(each.outcomes.items())),
             ]
             for each in explorations
@@ -107,33 +109,17 @@ def explorations_markdown(explorations: Sequence[Exploration]) -> str:
     return f"{rounds}\n\nLucky: a right answer after a wrong thought.\n\n{attempts}"
 
 
-def lucky_text(exploration: Exploration) -> str:
-    """`3 of 120 (2.5 %)`, or that nothing can tell."""
-    if not exploration.lucky_checked:
-        return "not checked"
-    share = percent(exploration.lucky / exploration.lucky_checked)
-    return f"{exploration.lucky} of {exploration.lucky_checked} ({share} %)"
-
-
 def difficulty_markdown(rates: Sequence[DifficultyRate]) -> str:
-    """Accuracy and thought length by domain and difficulty, one row per model."""
+    """Accuracy, interval and thought length by domain and difficulty, one column per model."""
     if not rates:
         return ""
-    return table(
-        ["Model", "Domain", "Difficulty", "n", "Accuracy", "Interval", "Thought tokens"],
-        [
-            [
-                cell(rate.method),
-                cell(rate.domain),
-                f"{rate.difficulty:g}",
-                str(rate.n),
-                f"{percent(rate.accuracy)} %",
-                percent_range(rate.low, rate.high),
-                f"{rate.thought_tokens:.1f}",
-            ]
-            for rate in rates
-        ],
+    heads, rows = difficulty_grid(rates)
+    grid = table(
+        [cell(head) for head in heads],
+        [[cell(domain), *figures] for domain, *figures in rows],
+        numeric_from=1,
     )
+    return f"{grid}\n\n{DIFFICULTY_READING}"
 
 
 def funnel_markdown(funnel: FunnelTable) -> str:

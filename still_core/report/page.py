@@ -16,12 +16,14 @@ from still_core.report.data import (
     ReportData,
     SampleRollout,
 )
-from still_core.report.markdown import MAX_UNSOLVED_SHOWN, lucky_text, summary_line
-from still_core.report.table import benchmark_names
+from still_core.report.markdown import DIFFICULTY_READING, MAX_UNSOLVED_SHOWN, summary_line
+from still_core.report.table import benchmark_names, difficulty_grid
 from still_core.report.text import (
     clip,
     count,
     duration,
+    gain_text,
+    lucky_text,
     p_value,
     percent,
     percent_range,
@@ -54,6 +56,7 @@ details{background:var(--card);border:1px solid var(--line);border-radius:6px;ma
 padding:7px 12px}summary{cursor:pointer}details[open] summary{margin-bottom:8px}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate;margin:6px 0;max-height:520px;
 overflow-y:auto;font:12.5px/1.45 ui-monospace,"DejaVu Sans Mono",Menlo,Consolas,monospace}
+hr{border:0;border-top:1px solid var(--line)}
 .mark{color:var(--mark)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:6px 0}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
@@ -121,7 +124,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[i
 
 def _accuracy(data: ReportData) -> str:
     names = benchmark_names(data)
-    heads = ["Method", "Distill", "Explore", "Thought<br>tokens", "Truncated"]
+    heads = ["Method", "Distill", "Explore", "Thought<br>tokens", "Truncated", "Lucky"]
     for name in names:
         n = max(row.benchmarks[name].n for row in data.rows if name in row.benchmarks)
         heads.append(f"{_text(name)}<br>n = {n}")
@@ -132,25 +135,28 @@ def _accuracy(data: ReportData) -> str:
             count(row.explore),
             f"{row.thought_tokens:.1f}",
             f"{percent(row.truncated_rate)} %",
-            *(_score(row, name) for name in names),
+            lucky_text(row.lucky, row.lucky_checked),
+            *(_score(data, row, name) for name in names),
         ]
         for row in data.rows
     ]
     return (
         _table(heads, rows)
         + '<p class="soft">Accuracy in %, its 95 % Wilson interval, the gain relative to the first '
-        "row, and the exact two-sided paired test against the row above.</p>"
+        "row (in points where that solves nothing), and the exact two-sided paired test against "
+        "the row above. Lucky: right answers after a wrong thought.</p>"
         + f"<figure>{plots.accuracy_plot(data.rows)}</figure>"
     )
 
 
-def _score(row: ModelRow, name: str) -> str:
+def _score(data: ReportData, row: ModelRow, name: str) -> str:
     if name not in row.benchmarks:
         return "-"
-    score, gain = row.benchmarks[name], row.gain.get(name)
+    score = row.benchmarks[name]
     lines = [percent_range(score.low, score.high)]
-    if gain is not None:
-        lines.append(f"{gain:+.1f} %")
+    if name in row.gain:
+        backbone = data.rows[0].benchmarks[name].accuracy
+        lines.append(gain_text(score.accuracy, backbone, row.gain[name]))
     if name in row.p_vs_previous:
         lines.append(p_value(row.p_vs_previous[name]))
     small = "".join(f"<small>{_text(line)}</small>" for line in lines)
@@ -174,22 +180,15 @@ def _claims(claims: Sequence[Claim]) -> str:
 def _difficulty(data: ReportData) -> str:
     if not data.difficulty_rates:
         return ""
-    rows = [
-        [
-            _text(rate.method),
-            _text(rate.domain),
-            f"{rate.difficulty:g}",
-            str(rate.n),
-            percent(rate.accuracy),
-            percent_range(rate.low, rate.high),
-            f"{rate.thought_tokens:.1f}",
-        ]
-        for rate in data.difficulty_rates
-    ]
-    heads = ["Model", "Domain", "Difficulty", "n", "Accuracy, %", "Interval", "Thought tokens"]
+    heads, rows = difficulty_grid(data.difficulty_rates)
+    grid = _table(
+        [_text(head) for head in heads],
+        [[_text(figure) for figure in row] for row in rows],
+    )
     return (
         f"<figure>{plots.difficulty_plot(data.difficulty_rates)}</figure>"
-        f"<details><summary>The figures</summary>{_table(heads, rows, (0, 1))}</details>"
+        f'<details><summary>The figures</summary>{grid}<p class="soft">{DIFFICULTY_READING}</p>'
+        "</details>"
     )
 
 
@@ -203,7 +202,7 @@ def _explorations(explorations: Sequence[Exploration]) -> str:
             f"{each.solved} ({percent(each.solved / max(each.problems, 1))} %)",
             str(each.problems - each.solved),
             str(each.rollouts),
-            _text(lucky_text(each)),
+            _text(lucky_text(each.lucky, each.lucky_checked)),
             _text(", ".join(f"{name} {n}" for name, n in sorted(each.outcomes.items()))),
         ]
         for each in explorations

@@ -72,8 +72,7 @@ def thought_plot(rows: Sequence[ModelRow]) -> str:
             label=f"{level} level",
             color=PALETTE[index % len(PALETTE)],
         )
-    axes.set_title("Thought length")
-    axes.set_ylabel("tokens, mean")
+    axes.set_ylabel("thought tokens, mean")
     _name_rows(axes, [row.label for row in rows])
     _legend(axes)
     return _svg(figure, "thought")
@@ -88,9 +87,8 @@ def curve_plot(curves: Sequence[Curve]) -> str:
     finite = [loss for curve in curves for loss in curve.loss if loss is not None and loss > 0]
     if finite and max(finite) > 20 * min(finite):
         axes.set_yscale("log")
-    axes.set_title("Training loss")
     axes.set_xlabel("step")
-    axes.set_ylabel("nats per response token")
+    axes.set_ylabel("loss, nats per response token")
     _legend(axes)
     return _svg(figure, "curves")
 
@@ -154,7 +152,6 @@ def stage_plot(stages: Sequence[StageTime]) -> str:
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("seconds; grey: cached")
-    axes.set_title("Time by stage")
     return _svg(figure, "stages")
 
 

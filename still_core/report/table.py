@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 
+from still_core.evaluate.answers import DifficultyRate
 from still_core.report.data import ModelRow, ReportData
-from still_core.report.text import cell, count, p_value, percent, percent_range, table
+from still_core.report.text import (
+    cell,
+    count,
+    gain_text,
+    lucky_text,
+    p_value,
+    percent,
+    percent_range,
+    table,
+)
 
 BENCHMARKS_PER_BLOCK = 6
 """More benchmarks than this go into a second block, so that lines stay near 120 columns."""
@@ -72,7 +83,7 @@ def markdown_table(data: ReportData) -> str:
         name: max(row.benchmarks[name].n for row in data.rows if name in row.benchmarks)
         for name in names
     }
-    heads = ["Method", "Distill", "Explore", "Thought tokens", "Truncated"]
+    heads = ["Method", "Distill", "Explore", "Thought tokens", "Truncated", "Lucky"]
     heads += [f"{cell(name)} (n = {sizes[name]})" for name in names]
     return table(
         heads,
@@ -83,7 +94,8 @@ def markdown_table(data: ReportData) -> str:
                 count(row.explore),
                 f"{row.thought_tokens:.1f}",
                 f"{percent(row.truncated_rate)} %",
-                *(_markdown_cell(row, name) for name in names),
+                lucky_text(row.lucky, row.lucky_checked),
+                *(_markdown_cell(data, row, name) for name in names),
             ]
             for row in data.rows
         ],
@@ -91,13 +103,37 @@ def markdown_table(data: ReportData) -> str:
     )
 
 
-def _markdown_cell(row: ModelRow, name: str) -> str:
+def _markdown_cell(data: ReportData, row: ModelRow, name: str) -> str:
     if name not in row.benchmarks:
         return "-"
     score = row.benchmarks[name]
     parts = [f"**{percent(score.accuracy)}** [{percent_range(score.low, score.high)}]"]
-    if row.gain.get(name) is not None:
-        parts.append(f"{row.gain[name]:+.1f} %")
+    if name in row.gain:
+        backbone = data.rows[0].benchmarks[name].accuracy
+        parts.append(gain_text(score.accuracy, backbone, row.gain[name]))
     if name in row.p_vs_previous:
         parts.append(p_value(row.p_vs_previous[name]))
     return ", ".join(parts)
+
+
+def difficulty_grid(rates: Sequence[DifficultyRate]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of accuracy by difficulty: a row per domain and difficulty, a column per model.
+
+    A cell is `accuracy low-high (thought tokens)`; plain text, not escaped.
+    """
+    methods = list(dict.fromkeys(rate.method for rate in rates))
+    places = sorted({(rate.domain, rate.difficulty) for rate in rates})
+    found = {(rate.domain, rate.difficulty, rate.method): rate for rate in rates}
+    rows = []
+    for domain, difficulty in places:
+        mine = [found.get((domain, difficulty, method)) for method in methods]
+        sizes = max(rate.n for rate in mine if rate is not None)
+        rows.append(
+            [domain, f"{difficulty:g}", str(sizes), *("-" if r is None else _rate(r) for r in mine)]
+        )
+    return ["Domain", "Difficulty", "n", *methods], rows
+
+
+def _rate(rate: DifficultyRate) -> str:
+    interval = percent_range(rate.low, rate.high)
+    return f"{percent(rate.accuracy)} {interval} ({rate.thought_tokens:.0f})"

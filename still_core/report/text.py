@@ -26,6 +26,16 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def gain_text(accuracy: float, backbone: float, gain: float | None) -> str:
+    """Gain relative to the backbone in percent, or in points where the backbone solves nothing."""
+    return f"{100 * (accuracy - backbone):+.1f} points" if gain is None else f"{gain:+.1f} %"
+
+
+def lucky_text(lucky: int, checked: int) -> str:
+    """`3 of 120 (2.5 %)`, or that nothing can tell."""
+    return f"{lucky} of {checked} ({percent(lucky / checked)} %)" if checked else "not checked"
+
+
 def count(number: int) -> str:
     """A number of demonstrations; the backbone's 0 is a dash."""
     return str(number) if number else "-"

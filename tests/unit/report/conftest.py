@@ -63,6 +63,7 @@ def make_answers(
                         extracted=None if truncated else str(number),
                         truncated=truncated,
                         thought_tokens=thought,
+                        thought_valid=noise.random() < 0.97 if model else None,
                         statement=f"a4 b{number} c8 d2",
                         gold=str(number),
                         text=HOSTILE

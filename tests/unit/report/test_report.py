@@ -21,7 +21,7 @@ from still_core.report.files import find_report, load_report, write_report
 from still_core.report.markdown import curve_markdown, render_markdown
 from still_core.report.page import render_page
 from still_core.report.table import accuracy_table, markdown_table
-from still_core.report.text import cell, duration, fenced, visible
+from still_core.report.text import cell, duration, fenced, gain_text, visible
 
 
 def made_row(explore: int, normal: float, hard: float, p: float = 0.001, n: int = 500) -> ModelRow:
@@ -227,7 +227,7 @@ def test_a_good_run_shows_the_claims() -> None:
         assert shown(states, words) is True
     assert shown(states, "Gains come mostly") is True
     assert shown(states, "20 times") is None
-    assert shown(states, "lucky") is None
+    assert shown(states, "reward model") is None
 
 
 def test_claims_that_do_not_show_are_said_not_to() -> None:
@@ -240,6 +240,34 @@ def test_claims_that_do_not_show_are_said_not_to() -> None:
     states = verdicts(weak)
     for words in ("at least 25 points", "round 1", "round 2", "at least 10 points"):
         assert shown(states, words) is False
+
+
+def test_lucky_answers_are_counted_among_the_right_ones_that_were_checked() -> None:
+    answers = tuple(
+        EvaluatedAnswer(
+            benchmark="b-hard",
+            level="hard",
+            problem_id=str(index),
+            domain="d",
+            difficulty=None,
+            sample_index=0,
+            outcome=outcome,
+            extracted=None,
+            truncated=False,
+            thought_tokens=0,
+            thought_valid=valid,
+        )
+        for index, (outcome, valid) in enumerate(
+            [("correct", True), ("correct", False), ("correct", None), ("wrong", False)]
+        )
+    )
+    (row,) = build_rows([ModelEvaluation(method="SFT", distill=1, explore=0, answers=answers)])
+    assert (row.lucky, row.lucky_checked) == (1, 2)
+
+
+def test_a_backbone_that_solves_nothing_gives_gains_in_points() -> None:
+    assert gain_text(0.4, 0.0, None) == "+40.0 points"
+    assert gain_text(0.902, 0.8, 12.75) == "+12.8 %"
 
 
 def test_a_run_without_rounds_says_not_measured() -> None:
