@@ -193,6 +193,12 @@ def score(answers: Sequence[EvaluatedAnswer]) -> BenchmarkScore:
     )
 
 
+def score_benchmarks(answers: Iterable[EvaluatedAnswer]) -> dict[str, BenchmarkScore]:
+    """Score by benchmark, in order of first appearance."""
+    groups = group_by(answers, lambda answer: answer.benchmark)
+    return {name: score(group) for name, group in groups.items()}
+
+
 def group_by(
     answers: Iterable[EvaluatedAnswer], key: Callable[[EvaluatedAnswer], str]
 ) -> dict[str, list[EvaluatedAnswer]]:

@@ -12,6 +12,7 @@ from still_core.evaluate.answers import (
     rates_by_difficulty,
     relative_gain,
     score,
+    score_benchmarks,
     scores_by_problem,
 )
 from still_core.evaluate.paired import paired_test
@@ -48,7 +49,7 @@ def _row(
 ) -> ModelRow:
     total = score(model.answers)
     by_benchmark = group_by(model.answers, _benchmark)
-    scores = {name: score(answers) for name, answers in by_benchmark.items()}
+    scores = score_benchmarks(model.answers)
     by_level = group_by(model.answers, _level)
     gain = {}
     if backbone is not None:

@@ -117,7 +117,7 @@ def _markdown_cell(data: ReportData, row: ModelRow, name: str) -> str:
 
 
 def difficulty_grid(rates: Sequence[DifficultyRate]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of accuracy by difficulty: a row per domain and difficulty, a column per model.
+    """Accuracy by difficulty: heads, and a row per domain and difficulty; a column per model.
 
     A cell is `accuracy low-high (thought tokens)`; plain text, not escaped.
     """

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, direction overrides and lone surrogates: they hide or reorder what stands."""
 
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+_MARKUP = re.compile(r"([\\`*_\[\]<|~$&])")
+"""What means something inside a line of Markdown."""
 
 
 def percent(share: float) -> str:

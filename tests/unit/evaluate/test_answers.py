@@ -14,6 +14,7 @@ from still_core.evaluate.answers import (
     rates_by_difficulty,
     relative_gain,
     score,
+    score_benchmarks,
     scores_by_problem,
     thought_length,
 )
@@ -63,6 +64,10 @@ def test_several_samples_of_a_problem_are_averaged_before_the_mean() -> None:
 def test_equal_problem_ids_of_two_benchmarks_are_two_problems() -> None:
     answers = [answer("0"), answer("0", "wrong", benchmark="choices-normal")]
     assert score(answers).n == 2
+    assert {name: each.accuracy for name, each in score_benchmarks(answers).items()} == {
+        "arithmetic-normal": 1.0,
+        "choices-normal": 0.0,
+    }
     assert list(group_by(answers, lambda each: each.benchmark)) == [
         "arithmetic-normal",
         "choices-normal",
