@@ -1,1 +1,44 @@
-""""""
+"""Training: SFT and DPO as Ray jobs with exact resume, and the memory plan of a launch.
+
+Light to import: the heavy parts load inside the functions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from still_core.train.job import DpoJob, SftJob
+from still_core.train.recipe import DpoRecipe, DpoTarget, SftRecipe, TrainResources
+
+if TYPE_CHECKING:
+    from still_core.progress import ProgressListener
+    from still_core.store import Store
+    from still_core.store.handle import Handle
+
+__all__ = [
+    "DpoJob",
+    "DpoRecipe",
+    "DpoTarget",
+    "SftJob",
+    "SftRecipe",
+    "TrainResources",
+    "train_dpo",
+    "train_sft",
+]
+
+
+def train_sft(job: SftJob, store: Store, *, progress: ProgressListener | None = None) -> Handle:
+    """Fine-tune on demonstrations through TRL's SFTTrainer on Ray; the handle of the new model.
+
+    See `still_core.train.launch.run_job` for resuming and errors.
+    """
+    from still_core.train.launch import run_job
+
+    return run_job(job, store, progress=progress)
+
+
+def train_dpo(job: DpoJob, store: Store, *, progress: ProgressListener | None = None) -> Handle:
+    """Optimise preferences through TRL's DPOTrainer on Ray; the handle of the new model."""
+    from still_core.train.launch import run_job
+
+    return run_job(job, store, progress=progress)

@@ -1,0 +1,235 @@
+"""What our trainers add to TRL's: planned batches, exact resume, steps with bad gradients left out.
+
+`ExactTraining` is mixed into a TRL trainer. The trainer keeps its loss, optimiser, schedule and
+clipping; the mixin gives it each step's micro-batches as one item, restores a checkpoint before
+the first step, and tells its host about every step. It overrides hooks of transformers 5.19's
+`Trainer` (pinned by the lock file); tests hold the result to the unmodified trainer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from still_core.errors import TrainingError, explain
+from still_core.train.checkpoint import Shards, Staged, restore, stage
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_SKIPPED_IN_A_ROW = 10
+"""Steps with NaN or infinite gradients that are left out before the job is given up."""
+
+
+class StepListener(Protocol):
+    """What hosts a trainer: reports steps and takes checkpoints."""
+
+    def on_step(self, metrics: dict[str, float], tokens_per_s: float) -> None:
+        """After each optimiser step."""
+
+    def on_checkpoint(self, step: int, staging: Callable[[], Staged]) -> None:
+        """When a checkpoint is due; `staging` copies the state."""
+
+
+@dataclass(kw_only=True)
+class Schedule:
+    """All steps of one rank, and where to start."""
+
+    steps: Sequence[Sequence[Sequence[int]]]
+    """[step][micro-batch][row]"""
+    collate: Callable[[Sequence[int]], dict[str, Any]]
+    """Rows of a micro-batch -> model inputs; an empty one gives a batch without targets."""
+    tokens: Sequence[int]
+    """[step] tokens of all ranks, prompts included, padding not."""
+    checkpoint_every: int = 0
+    resume: Shards | None = None
+
+
+class StepLoader:
+    """Iterates over the steps that remain; its length is that of the whole run."""
+
+    def __init__(self, schedule: Schedule, first_step: int) -> None:
+        self.schedule, self.first_step = schedule, first_step
+
+    def __len__(self) -> int:
+        return len(self.schedule.steps)
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        for micro_batches in self.schedule.steps[self.first_step :]:
+            yield [self.schedule.collate(rows) for rows in micro_batches]
+
+
+@dataclass(kw_only=True)
+class History:
+    """Metrics of every step so far; part of the checkpoint, so that a resumed run's are whole."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    skipped_in_a_row: int = 0
+
+
+class ExactTraining:
+    """Mixin before a TRL trainer class; call `follow` before `train`."""
+
+    def follow(self, schedule: Schedule, listener: StepListener, rank: int) -> None:
+        """Set the steps to run and who hears of them."""
+        self._schedule, self._listener, self._rank = schedule, listener, rank
+        self._history = History()
+        self._first_step = 0
+        self._step_started = time.perf_counter()
+        self._skip_step = False
+        if schedule.resume is not None:
+            state = schedule.resume.state()
+            self._first_step = int(state["step"])
+            self._history.rows = list(state["metrics"])
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """One row per step, the steps before a resume included."""
+        return self._history.rows
+
+    # -- hooks of transformers.Trainer ---------------------------------------------------------
+
+    def get_train_dataloader(self) -> StepLoader:
+        return StepLoader(self._schedule, self._first_step)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+        flat = [inputs for micro_batches in batch_samples for inputs in micro_batches]
+        return super()._get_num_items_in_batch(flat, device)  # type: ignore[misc]
+
+    def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items: Any = None) -> Any:
+        """Forward and backward of all micro-batches of one step; returns the step's loss."""
+        self.current_gradient_accumulation_steps = len(inputs)
+        losses = [
+            super(ExactTraining, self).training_step(model, micro_batch, num_items)  # type: ignore[misc]
+            for micro_batch in inputs
+        ]
+        return sum(losses[1:], losses[0])
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: `plan_memory` says what a run costs."""
+        return 0
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[misc]
+        shards = self._schedule.resume
+        if shards is not None:
+            self._restore(shards)
+        self._step_started = time.perf_counter()
+        return prepared
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        """Clip; where the norm is not finite, drop the gradients: AdamW then changes nothing."""
+        norm: torch.Tensor = super()._clip_grad_norm(model)  # type: ignore[misc]
+        plain = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        self._skip_step = not math.isfinite(float(plain))
+        if self._skip_step:
+            model.zero_grad(set_to_none=True)
+        return plain
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs, start_time)  # type: ignore[misc]
+        if "loss" in logs:
+            self._after_step(logs)
+
+    # -- our own --------------------------------------------------------------------------------
+
+    def _after_step(self, logs: dict[str, float]) -> None:
+        step = int(self.state.global_step)  # type: ignore[attr-defined]
+        row = {
+            "step": step,
+            "loss": float(logs["loss"]),
+            "grad_norm": float(logs["grad_norm"]),
+            "learning_rate": float(logs["learning_rate"]),
+            "tokens": self._schedule.tokens[step - 1],
+            "skipped": int(self._skip_step),
+        }
+        if "mean_token_accuracy" in logs:
+            row["token_accuracy"] = float(logs["mean_token_accuracy"])
+        row |= {key: float(logs[key]) for key in PREFERENCE_METRICS if key in logs}
+        self._history.rows.append(row)
+        self._check_progress(step)
+        now = time.perf_counter()
+        rate = row["tokens"] / max(now - self._step_started, 1e-9)
+        self._step_started = now
+        self._listener.on_step(row, rate)
+        every = self._schedule.checkpoint_every
+        if every and step % every == 0 and step < len(self._schedule.steps):
+            self._listener.on_checkpoint(step, self._stage)
+
+    def _check_progress(self, step: int) -> None:
+        self._history.skipped_in_a_row = (
+            self._history.skipped_in_a_row + 1 if self._skip_step else 0
+        )
+        if self._history.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise TrainingError(
+                explain(
+                    f"no finite gradient in {MAX_SKIPPED_IN_A_ROW} steps up to step {step}",
+                    remedy="lower the learning rate or look at the data",
+                )
+            )
+
+    def _stage(self) -> Staged:
+        optimizer = _inner(self.optimizer)  # type: ignore[attr-defined]
+        model = self.model_wrapped  # type: ignore[attr-defined]
+        names = {id(p): name for name, p in model.named_parameters()}
+        steps = {
+            names[id(p)]: float(moments["step"])
+            for p, moments in optimizer.state.items()
+            if moments
+        }
+        state = {
+            "step": int(self.state.global_step),  # type: ignore[attr-defined]
+            "scheduler": _plain_state(self.lr_scheduler),  # type: ignore[attr-defined]
+            "adam_steps": steps,
+            "metrics": self._history.rows,
+        }
+        return stage(model, optimizer, rank=self._rank, state=state)
+
+    def _restore(self, shards: Shards) -> None:
+        import torch
+
+        optimizer = _inner(self.optimizer)  # type: ignore[attr-defined]
+        restore(shards, self.model_wrapped, optimizer)  # type: ignore[attr-defined]
+        state = shards.state()
+        scheduler = self.lr_scheduler  # type: ignore[attr-defined]
+        scheduler.load_state_dict({**scheduler.state_dict(), **state["scheduler"]})
+        for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+        self.state.global_step = self._first_step  # type: ignore[attr-defined]
+        # `_inner_training_loop` reads this right after `_prepare_for_training`, so that losses are
+        # averaged over the steps since here and not since step 0.
+        self._globalstep_last_logged = self._first_step
+        rng = shards.rng("torch", self._rank)
+        if rng is not None:
+            torch.set_rng_state(rng)
+        if torch.cuda.is_available() and (cuda := shards.rng("cuda", self._rank)) is not None:
+            torch.cuda.set_rng_state(cuda)
+
+
+PREFERENCE_METRICS = ("rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
+"""Extra figures that TRL's DPOTrainer logs."""
+
+
+def _inner(optimizer: Any) -> Any:
+    """The torch optimiser inside accelerate's wrapper."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _plain_state(scheduler: Any) -> dict[str, Any]:
+    state = scheduler.state_dict()
+    return {
+        key: state[key]
+        for key in ("last_epoch", "_step_count", "_last_lr", "base_lrs")
+        if key in state
+    }
+
+
+def write_metrics(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """One JSON object per line; figures that do not depend on the clock."""
+    import json
+
+    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))

@@ -1,0 +1,370 @@
+"""One process of a training job: sets itself up, trains, writes checkpoints and the final model.
+
+Ray hosts one `TrainingRank` per rank; `run` blocks in one thread while `drain` hands events to the
+driver from another. Nothing here depends on the size of the model: one process on CPU, two gloo
+ranks and many GPUs run the same lines.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from still_core.errors import TrainingError, explain
+from still_core.identity import canonical_json
+from still_core.store import Store
+from still_core.store.handle import Handle
+from still_core.train.checkpoint import (
+    Checkpoint,
+    Shards,
+    Staged,
+    checkpoint_version,
+    write_shard,
+)
+from still_core.train.exact import write_metrics
+from still_core.train.job import DpoJob, SftJob
+from still_core.train.rows import tokenise
+from still_core.train.sft import Place, sft_schedule, sft_trainer
+
+MAX_SHARD_SIZE = "5GB"
+METRICS_FILE = "metrics.jsonl"
+TRAINING_FILE = "training.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """An optimiser step was taken (rank 0 tells)."""
+
+    step: int
+    total: int
+    metrics: dict[str, float]
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartPublished:
+    """This rank's part of a checkpoint is in the store."""
+
+    rank: int
+    step: int
+    part: Handle
+    blocked_s: float
+    """Time that training stood still for the copy and for an earlier save."""
+
+
+Event = StepDone | PartPublished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What one rank is told to do."""
+
+    job: SftJob | DpoJob
+    job_digest: str
+    model_digest: str
+    store: Store
+    num_ranks: int
+    master: str
+    """`host:port` of rank 0."""
+    attempt: str
+    """Keeps the parts of different attempts apart."""
+    resume: Checkpoint | None
+
+
+class TrainingRank:
+    """Body of the Ray actor."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self._events: list[Event] = []
+        self._lock = threading.Lock()
+
+    def address(self) -> str:
+        """A free port on this node, for the ranks to meet at."""
+        with socket.socket() as listener:
+            listener.bind(("", 0))
+            port = listener.getsockname()[1]
+        import ray
+
+        return f"{ray.util.get_node_ip_address()}:{port}"  # type: ignore[no-untyped-call]
+
+    def drain(self) -> list[Event]:
+        """Events since the last call."""
+        with self._lock:
+            events, self._events = self._events, []
+        return events
+
+    def run(self, assignment: Assignment) -> Handle | None:
+        """Train to the end; rank 0 publishes the model and returns its handle."""
+        return train_rank(assignment, self.rank, self._tell)
+
+    def _tell(self, event: Event) -> None:
+        with self._lock:
+            self._events.append(event)
+
+
+def train_rank(assignment: Assignment, rank: int, tell: Callable[[Event], None]) -> Handle | None:
+    """All work of one rank; the handle of the published model on rank 0.
+
+    Raises:
+        DataError: no row can be trained on.
+        CheckpointError: the checkpoint to resume from does not fit the job.
+    """
+    place = Place(rank=rank, num_ranks=assignment.num_ranks, resources=assignment.job.resources)
+    _set_up(assignment, place)
+    try:
+        with tempfile.TemporaryDirectory(prefix="still-train-") as work:
+            run = _Run(assignment, place, tell, Path(work))
+            return run.train()
+    finally:
+        _tear_down()
+
+
+class _Run:
+    """State of one rank while it trains; the `StepListener` of the trainer."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        place: Place,
+        tell: Callable[[Event], None],
+        work: Path,
+    ) -> None:
+        self.assignment, self.place, self.tell, self.work = assignment, place, tell, work
+        self.store = assignment.store
+        self.saver: threading.Thread | None = None
+        self.save_error: Exception | None = None
+        self.total = 0
+
+    def train(self) -> Handle | None:
+        from transformers import AutoTokenizer
+        from transformers.trainer_callback import PrinterCallback
+
+        job = self.assignment.job
+        directory = self._model_directory()
+        tokenizer = AutoTokenizer.from_pretrained(directory)
+        model = load_model(directory, self.place, dtype=job.recipe.dtype)
+        trainer, schedule, facts = self._trainer(model, tokenizer)
+        self.total = len(schedule.steps)
+        if self.assignment.resume is not None:
+            schedule.resume = Shards.open(
+                [self.store.fetch(part) for part in self.assignment.resume.parts]
+            )
+        trainer.remove_callback(PrinterCallback)
+        trainer.follow(schedule, self, self.place.rank)
+        trainer.train()
+        self._wait_for_save()
+        return self._publish(trainer, tokenizer, facts)
+
+    def on_step(self, metrics: dict[str, float], tokens_per_s: float) -> None:
+        if self.save_error is not None:
+            raise self.save_error
+        if self.place.rank == 0:
+            self.tell(
+                StepDone(
+                    step=int(metrics["step"]),
+                    total=self.total,
+                    metrics=metrics,
+                    tokens_per_s=tokens_per_s,
+                )
+            )
+
+    def on_checkpoint(self, step: int, staging: Callable[[], Staged]) -> None:
+        """Copy the state, then write and publish it behind training; one save in flight at most."""
+        started = time.perf_counter()
+        self._wait_for_save()
+        staged = staging()
+        blocked = time.perf_counter() - started
+        self.saver = threading.Thread(
+            target=self._save, args=(step, staged, blocked), name=f"save-{step}", daemon=True
+        )
+        self.saver.start()
+
+    def _save(self, step: int, staged: Staged, blocked_s: float) -> None:
+        try:
+            directory = self.work / checkpoint_version(step)
+            write_shard(staged, directory)
+            part = self.store.publish_dir(
+                f"{self.assignment.job.checkpoints_name()}/parts/rank-{self.place.rank}"
+                f"-of-{self.place.num_ranks}",
+                f"{checkpoint_version(step)}-{self.assignment.attempt}",
+                directory,
+            )
+        except Exception as error:  # told to the training thread, which ends the job with it
+            self.save_error = error
+        else:
+            self.tell(
+                PartPublished(rank=self.place.rank, step=step, part=part, blocked_s=blocked_s)
+            )
+
+    def _wait_for_save(self) -> None:
+        if self.saver is not None:
+            self.saver.join()
+            self.saver = None
+        if self.save_error is not None:
+            raise self.save_error
+
+    def _model_directory(self) -> Path:
+        model = self.assignment.job.model
+        if isinstance(model, Handle):
+            return self.store.fetch(model)
+        return model
+
+    def _trainer(self, model: Any, tokenizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+        job = self.assignment.job
+        if not isinstance(job, SftJob):
+            raise TrainingError(explain("unknown kind of training job", got=type(job).__name__))
+        table = self.store.read_rows(job.demonstrations)
+        rows = tokenise(table, tokenizer, prompt=job.prompt, max_length=job.sft.max_length)
+        schedule = sft_schedule(
+            rows.rows, job.sft, seed=job.seed, place=self.place, pad_id=_pad_id(tokenizer)
+        )
+        trainer = sft_trainer(
+            model,
+            tokenizer,
+            rows.rows,
+            job.sft,
+            num_steps=len(schedule.steps),
+            seed=job.seed,
+            directory=self.work / "trainer",
+            use_cpu=job.resources.gpus_per_rank == 0,
+        )
+        facts = {
+            "rows": len(rows.rows),
+            "dropped": rows.dropped,
+            "steps": len(schedule.steps),
+            "tokens": sum(schedule.tokens),
+        }
+        return trainer, schedule, facts
+
+    def _publish(self, trainer: Any, tokenizer: Any, facts: dict[str, Any]) -> Handle | None:
+        job, directory = self.assignment.job, self.work / "model"
+        weights = full_weights(trainer.model, dtype=job.recipe.dtype)
+        if self.place.rank != 0:
+            return None
+        write_model(trainer.model, weights, tokenizer, directory)
+        write_metrics(trainer.metrics, directory / METRICS_FILE)
+        record = {
+            "recipe": job.recipe.model_dump(mode="json"),
+            "kind": type(job.recipe).__name__,
+            "prompt": job.prompt,
+            "seed": job.seed,
+            "data": job.data.digest,
+            "job_digest": self.assignment.job_digest,
+            **facts,
+        }
+        (directory / TRAINING_FILE).write_text(canonical_json(record))
+        handle = self.store.publish_dir(
+            job.name,
+            job.version,
+            directory,
+            meta={
+                "kind": "model",
+                "job_digest": self.assignment.job_digest,
+                "parents": [job.data.digest, self.assignment.model_digest],
+                **facts,
+            },
+        )
+        return handle
+
+
+def load_model(directory: Path, place: Place, *, dtype: str) -> Any:
+    """The model in float32 master weights, FSDP2-sharded over the ranks where there are several.
+
+    Each rank then reads only its part of the files. bfloat16 is the type that FSDP2 gathers and
+    computes in, or autocast's on one rank.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": False}
+    if place.num_ranks > 1:
+        from transformers.distributed.configuration_utils import DistributedConfig
+
+        options["distributed_config"] = DistributedConfig(
+            fsdp_size=place.num_ranks, fsdp_mixed_precision=dtype == "bfloat16"
+        )
+    model = AutoModelForCausalLM.from_pretrained(directory, **options)
+    model.config.use_cache = False
+    return model
+
+
+def full_weights(model: Any, *, dtype: str) -> dict[str, Any]:
+    """All weights on rank 0's CPU in the recipe's type (collective); empty on other ranks."""
+    import torch
+    from torch.distributed.tensor import DTensor
+
+    kept = {}
+    for name, tensor in model.state_dict().items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            kept[name] = whole.detach().to("cpu", getattr(torch, dtype))
+    return kept
+
+
+def write_model(model: Any, weights: dict[str, Any], tokenizer: Any, directory: Path) -> None:
+    """A folder that transformers and vLLM load: safetensors, config, tokenizer, generation."""
+    import torch
+
+    # The weights are whole again: the files must not say how they were sharded in training.
+    model.config.distributed_config = None
+    model.config.use_cache = True
+    dtype = next(iter(weights.values())).dtype
+    model.config.dtype = dtype
+    ends = model.generation_config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    if tokenizer.eos_token_id not in ends:
+        ends = [tokenizer.eos_token_id, *ends]
+    model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
+    model.generation_config.pad_token_id = _pad_id(tokenizer)
+    assert isinstance(dtype, torch.dtype)
+    model.save_pretrained(directory, state_dict=weights, max_shard_size=MAX_SHARD_SIZE)
+    tokenizer.save_pretrained(directory)
+
+
+def _pad_id(tokenizer: Any) -> int:
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)
+
+
+def _set_up(assignment: Assignment, place: Place) -> None:
+    """Threads, determinism and the process group."""
+    import torch
+
+    resources = place.resources
+    torch.set_num_threads(resources.threads_per_rank)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    host, _, port = assignment.master.rpartition(":")
+    os.environ |= {
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "TOKENIZERS_PARALLELISM": "false",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": port,
+        "RANK": str(place.rank),
+        "WORLD_SIZE": str(place.num_ranks),
+        # Ray shows each rank its own GPU alone, so every rank's local device is number 0.
+        "LOCAL_RANK": "0",
+    }
+    if place.num_ranks == 1:
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            del os.environ[name]
+        return
+    torch.distributed.init_process_group(
+        backend="cpu:gloo,cuda:nccl" if resources.gpus_per_rank else "gloo",
+        rank=place.rank,
+        world_size=place.num_ranks,
+    )
+
+
+def _tear_down() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,115 @@
+"""SFT as a Ray job through TRL: what comes out, what it costs to interrupt it, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from still_core.errors import ConflictError
+from still_core.progress import Progress
+from still_core.store import Store
+from still_core.store.handle import Handle
+from still_core.train import SftJob, SftRecipe, TrainResources, train_sft
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+RECIPE = SftRecipe(
+    dtype="float32",
+    gradient_checkpointing=False,
+    batch_size=16,
+    epochs=3,
+    learning_rate=1e-3,
+    max_length=120,
+)
+RESOURCES = TrainResources(threads_per_rank=1, micro_batch_tokens=500, checkpoint_every=4)
+
+
+def demonstrations(store: Store, *, num_rows: int = 60) -> Handle:
+    rng = random.Random(0)
+    rows = [
+        {
+            "id": f"d{i}",
+            "prompt_text": f"<|im_start|>user\nadd {'1+' * rng.randint(1, 20)}2<|im_end|>\n",
+            "completion_text": f"the answer is {'9' * rng.randint(1, 40)}<|im_end|>",
+        }
+        for i in range(num_rows)
+    ]
+    return store.publish_table("demos", "v1", rows)
+
+
+def sft_job(store: Store, model: Path, **changes: object) -> SftJob:
+    fields: dict[str, object] = {
+        "model": model,
+        "demonstrations": demonstrations(store),
+        "prompt": "bare",
+        "sft": RECIPE,
+        "seed": 7,
+        "name": "models/m1",
+        "version": "v1",
+        "resources": RESOURCES,
+    }
+    return SftJob(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def losses(store: Store, model: Handle) -> list[float]:
+    lines = store.read_bytes(model, "metrics.jsonl").decode().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_sft_publishes_a_model_that_has_learnt_and_that_transformers_loads(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    heard: list[Progress] = []
+    model = train_sft(sft_job(store, tiny_model_dir), store, progress=heard.append)
+    assert [p.done for p in heard] == list(range(1, 13))
+    assert heard[-1].total == 12
+    assert {"loss", "tokens_per_s"} <= set(heard[-1].facts)
+    curve = losses(store, model)
+    assert curve[-1] < 0.4 * curve[0]
+    folder = store.fetch(model)
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert loaded.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert loaded.generation_config.pad_token_id == tokenizer.pad_token_id
+    assert tokenizer.chat_template
+    assert loaded.dtype == torch.float32
+    assert not list(folder.glob("*.bin"))
+    record = json.loads((folder / "training.json").read_text())
+    assert (record["rows"], record["dropped"], record["steps"]) == (60, {}, 12)
+
+
+def test_the_same_job_gives_the_same_bytes_and_a_second_call_trains_nothing(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    first = train_sft(sft_job(store, tiny_model_dir), store)
+    again = train_sft(sft_job(store, tiny_model_dir, version="v2"), store)
+    assert first.digest == again.digest
+    heard: list[Progress] = []
+    assert train_sft(sft_job(store, tiny_model_dir), store, progress=heard.append) == first
+    assert heard == []
+
+
+def test_another_job_under_the_same_name_is_refused(store: Store, tiny_model_dir: Path) -> None:
+    train_sft(sft_job(store, tiny_model_dir), store)
+    with pytest.raises(ConflictError, match="made by another job"):
+        train_sft(sft_job(store, tiny_model_dir, seed=8), store)
