@@ -37,6 +37,8 @@ class Prepared:
     problems: list[Problem]
     responses: list[RawResponse]
     """Responses that came with the kept problems."""
+    num_responses_read: int
+    """Responses that came with all problems, dropped ones included."""
     benchmarks: dict[str, list[Problem]]
     fingerprints: list[Fingerprint]
     """Of the benchmarks: an input of the training task."""
@@ -90,6 +92,7 @@ def prepare_problems(
     return Prepared(
         problems=problems,
         responses=[one for one in collection.responses if one.problem.id in ids],
+        num_responses_read=len(collection.responses),
         benchmarks=benchmarks,
         fingerprints=fingerprints,
         overlap=overlap,
