@@ -260,10 +260,9 @@ class Campaign:
         batch: list[RolloutRequest] = []
         for search in sorted(self._wanting.values(), key=lambda s: -len(s.attempts)):
             indices = search.startable(self._limit(len(search.attempts)))
-            if len(indices) > room - len(batch):
-                break
-            del self._wanting[search.problem.id]
-            for index in indices:
+            if len(indices) <= room - len(batch):
+                del self._wanting[search.problem.id]
+            for index in indices[: room - len(batch)]:
                 search.running.add(index)
                 self._by_rollout[search.ids[index]] = (search, index)
                 batch.append(search.requests[index])

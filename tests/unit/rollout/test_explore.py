@@ -1,0 +1,363 @@
+"""Exploration over scripted parts: what counts, what is drawn, what is banked, in any order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from still_core.errors import DataError
+from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.rollout.explore import Exploration, explore
+from still_core.rollout.recipe import ExploreRecipe
+from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
+from still_core.rollout.sample import sample
+from still_core.verify import VERIFIER_VERSION
+from still_core.verify.verdict import Outcome, Verdict
+
+
+class PlainPrompt:
+    """A prompt that is the statement itself."""
+
+    def render(self, problem_statement: str, tokenizer: Any) -> str:
+        return problem_statement
+
+    def digest(self, tokenizer: Any) -> str:
+        return "plain"
+
+
+@dataclass
+class ScriptedPool:
+    """Answers `good` or `bad` by (problem, sample index), finishing in an order of its own."""
+
+    correct_at: Mapping[str, Iterable[int]]
+    order_seed: int = 0
+    capacity: int = 8
+    engine_build: str = "scripted 1"
+    policy_digest: str = "policy"
+    policy_version: int = 0
+    tokenizer: Any = None
+    crash_after: int | None = None
+    drawn: list[tuple[str, int]] = field(default_factory=list)
+    waiting: dict[str, RolloutRequest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.order_seed)
+
+    def submit(self, requests: Iterable[RolloutRequest]) -> None:
+        for request in requests:
+            self.waiting[request.id] = request
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        for identity in ids:
+            self.waiting.pop(identity, None)
+
+    def pending(self) -> int:
+        return len(self.waiting)
+
+    def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
+        count = self.rng.randint(0, min(3, len(self.waiting)))
+        chosen = self.rng.sample(sorted(self.waiting), count)
+        return [self._finish(self.waiting.pop(identity)) for identity in chosen]
+
+    def _finish(self, request: RolloutRequest) -> Rollout:
+        self.drawn.append((request.problem_id, request.sample_index))
+        if self.crash_after is not None and len(self.drawn) > self.crash_after:
+            raise KeyboardInterrupt
+        good = request.sample_index in set(self.correct_at.get(request.problem_id, ()))
+        return Rollout(
+            id=request.id,
+            problem_id=request.problem_id,
+            problem_digest=request.problem_digest,
+            policy_digest=request.policy_digest,
+            policy_version=request.policy_version,
+            prompt_digest=request.prompt_digest,
+            sampling_digest="s",
+            engine_build=request.engine_build,
+            sample_index=request.sample_index,
+            seed=request.seed,
+            text="good" if good else "bad",
+            token_ids=(1, 2, 3),
+            logprobs=(-1.0, -1.0, -1.0),
+            finish_reason=FinishReason.STOP,
+        )
+
+
+class ScriptedVerifier:
+    """Judges `good` correct, at once or late."""
+
+    def __init__(self, *, lag: int = 0) -> None:
+        self.lag, self.held, self.count = lag, [], 0
+
+    def submit(self, answer: Any) -> Future[Verdict]:
+        self.count += 1
+        future: Future[Verdict] = Future()
+        self.held.append((future, answer))
+        while len(self.held) > self.lag:
+            self._release()
+        if self.lag:
+            import threading
+
+            threading.Timer(0.01, self._release_all).start()
+        return future
+
+    def _release_all(self) -> None:
+        while self.held:
+            self._release()
+
+    def _release(self) -> None:
+        future, answer = self.held.pop(0)
+        outcome = Outcome.CORRECT if answer.pred == "good" else Outcome.WRONG
+        future.set_result(
+            Verdict(
+                outcome=outcome,
+                extracted=answer.pred,
+                rule="string",
+                verifier_version=VERIFIER_VERSION,
+                seconds=0.0,
+            )
+        )
+
+
+class MemoryBank:
+    """A bank that lives as long as the test."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Rollout] = {}
+        self.appended: list[str] = []
+
+    def get(self, ids: Iterable[str]) -> dict[str, Rollout]:
+        return {identity: self.rows[identity] for identity in ids if identity in self.rows}
+
+    @contextmanager
+    def writer(self, *, owner: str) -> Iterator[MemoryBank]:
+        yield self
+
+    def append(self, rollout: Rollout) -> None:
+        self.appended.append(rollout.id)
+        self.rows.setdefault(rollout.id, rollout)
+
+
+def make_problems(count: int) -> list[Problem]:
+    return [
+        Problem(
+            id=f"p{number}",
+            statement=f"{number}+1?",
+            gold=str(number + 1),
+            kind=AnswerKind.TEXT,
+            domain="math",
+            bucket=Bucket.NORMAL_MATH,
+            source="test",
+            row=number,
+        )
+        for number in range(count)
+    ]
+
+
+def run(
+    pool: ScriptedPool,
+    count: int,
+    *,
+    bank: MemoryBank | None = None,
+    verifier: ScriptedVerifier | None = None,
+    waves: tuple[int, ...] = (1, 1, 2, 4, 4, 8),
+    max_attempts: int = 20,
+    abort_siblings: bool = True,
+) -> Exploration:
+    recipe = ExploreRecipe(
+        sampling=Sampling(temperature=1.0, max_tokens=8),
+        max_attempts=max_attempts,
+        waves=waves,
+        abort_siblings=abort_siblings,
+    )
+    return explore(
+        make_problems(count),
+        pool,
+        bank,
+        verifier or ScriptedVerifier(),
+        recipe,
+        seed=7,
+        round=1,
+        prompt=PlainPrompt(),
+    )
+
+
+def indices(exploration: Exploration) -> list[list[int]]:
+    return [[a.sample_index for a in group.attempts] for group in exploration.groups]
+
+
+def test_each_problem_stops_at_its_first_correct_attempt() -> None:
+    found = run(ScriptedPool({"p0": [0], "p1": [3], "p2": []}), 3, max_attempts=5)
+    assert indices(found) == [[0], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
+    assert [group.solved for group in found.groups] == [True, True, False]
+    assert [group.early_stopped for group in found.groups] == [True, True, False]
+    assert [rollout.text for rollout in found.selected] == ["good", "good"]
+    assert found.summary() == {
+        "problems": 3,
+        "solved": 2,
+        "attempts": 10,
+        "truncated": 0,
+        "tokens": 30,
+    }
+
+
+def test_attempt_rows_give_hand_counted_pass_rates() -> None:
+    found = run(ScriptedPool({"p0": [0], "p1": [1], "p2": [], "p3": [0]}), 4, max_attempts=2)
+    first, second = found.attempt_rows()
+    assert (first["tried"], first["correct"], first["pass_rate"]) == (4, 2, 0.5)
+    assert (second["tried"], second["correct"], second["pass_rate"]) == (2, 1, 0.5)
+    assert [first["solved_so_far"], second["solved_so_far"]] == [0.5, 0.75]
+
+
+@pytest.mark.parametrize("order_seed", range(12))
+def test_the_result_does_not_depend_on_what_ends_first(order_seed: int) -> None:
+    rng = random.Random(99)
+    script = {f"p{n}": [i for i in range(20) if rng.random() < 0.15] for n in range(40)}
+    wide = (20,) if order_seed % 2 else (1, 1, 2, 4, 4, 8)
+    verifier = ScriptedVerifier(lag=order_seed % 3)
+    found = run(ScriptedPool(script, order_seed), 40, verifier=verifier, waves=wide)
+    for group in found.groups:
+        hits = script[group.problem.id]
+        last = hits[0] if hits else 19
+        assert [a.sample_index for a in group.attempts] == list(range(last + 1))
+        assert (group.selected.sample_index if group.selected else None) == (
+            hits[0] if hits else None
+        )
+
+
+def test_one_by_one_draws_nothing_that_does_not_count() -> None:
+    script = {f"p{n}": [n] for n in range(10)}
+    pool = ScriptedPool(script)
+    found = run(pool, 10, waves=(1,))
+    assert len(pool.drawn) == sum(n + 1 for n in range(10)) == found.summary()["attempts"]
+
+
+def test_siblings_of_a_solved_problem_are_cut() -> None:
+    pool = ScriptedPool({"p0": [0]}, capacity=64)
+    found = run(pool, 1, waves=(20,))
+    assert found.tally.aborted + len(pool.drawn) >= 20
+    assert pool.pending() == 0
+
+
+def test_siblings_run_out_into_the_bank_where_the_recipe_does_not_cut_them() -> None:
+    bank, pool = MemoryBank(), ScriptedPool({"p0": [0]}, capacity=64)
+    found = run(pool, 1, bank=bank, waves=(20,), abort_siblings=False)
+    assert indices(found) == [[0]]
+    assert len(pool.drawn) == len(bank.rows) == 20
+
+
+def test_a_second_exploration_draws_nothing_and_finds_the_same() -> None:
+    bank, script = MemoryBank(), {f"p{n}": [n] for n in range(30)}
+    first = run(ScriptedPool(script, 1), 30, bank=bank)
+    again = ScriptedPool(script, 2)
+    second = run(again, 30, bank=bank, verifier=ScriptedVerifier())
+    assert again.drawn == []
+    assert second.tally.generated_tokens == 0
+    assert second.to_rows() == first.to_rows()
+    assert second.selected == first.selected
+
+
+@pytest.mark.parametrize("crash_after", [0, 1, 7, 40])
+def test_after_a_crash_only_what_is_missing_is_drawn(crash_after: int) -> None:
+    script = {f"p{n}": [n % 7] for n in range(30)}
+    undisturbed = run(ScriptedPool(script), 30, bank=MemoryBank(), waves=(1,))
+    bank = MemoryBank()
+    with pytest.raises(KeyboardInterrupt):
+        run(ScriptedPool(script, 3, crash_after=crash_after), 30, bank=bank, waves=(1,))
+    kept = len(bank.rows)
+    pool = ScriptedPool(script, 4)
+    resumed = run(pool, 30, bank=bank, waves=(1,))
+    assert resumed.to_rows() == undisturbed.to_rows()
+    assert len(pool.drawn) == undisturbed.summary()["attempts"] - kept
+    assert len(bank.appended) == len(set(bank.appended))
+
+
+def test_verdicts_of_an_older_verifier_are_given_again_and_not_trusted() -> None:
+    from dataclasses import replace
+
+    bank = MemoryBank()
+    run(ScriptedPool({"p0": [2]}), 1, bank=bank)
+    for identity, rollout in bank.rows.items():
+        bank.rows[identity] = replace(rollout, outcome="wrong", verifier_version="older")
+    verifier, pool = ScriptedVerifier(), ScriptedPool({"p0": [2]})
+    found = run(pool, 1, bank=bank, verifier=verifier)
+    assert found.groups[0].solved
+    assert pool.drawn == []
+    assert verifier.count >= 3
+
+
+def test_two_problems_with_one_id_are_refused() -> None:
+    problem = make_problems(1)[0]
+    with pytest.raises(DataError, match="same id"):
+        explore(
+            [problem, problem],
+            ScriptedPool({}),
+            None,
+            ScriptedVerifier(),
+            ExploreRecipe(sampling=Sampling(max_tokens=8)),
+            seed=0,
+            round=0,
+            prompt=PlainPrompt(),
+        )
+
+
+def test_seeds_differ_between_rounds_problems_and_attempts_and_not_between_runs() -> None:
+    def seeds(round: int) -> list[int]:
+        bank = MemoryBank()
+        explore(
+            make_problems(3),
+            ScriptedPool({}),
+            bank,
+            ScriptedVerifier(),
+            ExploreRecipe(sampling=Sampling(temperature=1.0, max_tokens=8), max_attempts=4),
+            seed=1,
+            round=round,
+            prompt=PlainPrompt(),
+        )
+        return sorted(rollout.seed for rollout in bank.rows.values())
+
+    assert seeds(1) == seeds(1)
+    assert len(set(seeds(1)) | set(seeds(2))) == 24
+
+
+def test_a_sample_has_exactly_n_attempts_whatever_their_outcome() -> None:
+    bank, pool = MemoryBank(), ScriptedPool({"p0": [0, 2], "p1": [1]})
+    result = sample(
+        make_problems(2),
+        pool,
+        bank,
+        ScriptedVerifier(),
+        Sampling(temperature=1.0, max_tokens=8),
+        num_samples=4,
+        prompt=PlainPrompt(),
+    )
+    assert [group.num_correct for group in result.groups] == [2, 1]
+    assert result.accuracy() == (0.5 + 0.25) / 2
+    assert [row["sample_index"] for row in result.to_rows()] == [0, 1, 2, 3] * 2
+    assert all(row["num_tokens"] == 3 for row in result.to_rows())
+
+
+def test_greedy_samples_of_other_seeds_and_rounds_come_from_the_bank() -> None:
+    bank = MemoryBank()
+
+    def greedy(seed: int, round: int) -> ScriptedPool:
+        pool = ScriptedPool({})
+        sample(
+            make_problems(3),
+            pool,
+            bank,
+            ScriptedVerifier(),
+            Sampling(temperature=0.0, max_tokens=8),
+            seed=seed,
+            round=round,
+            prompt=PlainPrompt(),
+        )
+        return pool
+
+    assert len(greedy(1, 1).drawn) == 3
+    assert greedy(2, 5).drawn == []
