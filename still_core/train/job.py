@@ -27,7 +27,7 @@ class TrainingJob:
     name: str
     """Under which the model is published, e.g. `runs/demo/m1`; checkpoints lie beside it."""
     version: str
-    resources: TrainResources = field(default_factory=lambda: TrainResources())
+    resources: TrainResources = field(default_factory=TrainResources)
 
     @property
     def data(self) -> Handle:

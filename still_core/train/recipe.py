@@ -18,39 +18,56 @@ from still_core.recipes.section import Section
 class Optimisation(Section):
     """What SFT and DPO share: AdamW, a schedule with warm-up, clipping, precision."""
 
-    weight_decay: float = Field(0.1, ge=0.0, le=1.0, description="Not applied to norms and biases.")
-    adam_beta1: float = Field(0.9, ge=0.0, lt=1.0)
-    adam_beta2: float = Field(0.999, ge=0.0, lt=1.0)
-    adam_epsilon: float = Field(1e-8, gt=0.0)
+    weight_decay: float = Field(
+        default=0.1, ge=0.0, le=1.0, description="Not applied to norms and biases."
+    )
+    adam_beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    adam_beta2: float = Field(default=0.999, ge=0.0, lt=1.0)
+    adam_epsilon: float = Field(default=1e-8, gt=0.0)
     schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="Shape of the learning rate after warm-up."
+        default="cosine", description="Shape of the learning rate after warm-up."
     )
     warmup_ratio: float = Field(
-        0.1, ge=0.0, le=1.0, description="Share of all steps in which the rate rises from 0."
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="Share of all steps in which the rate rises from 0.",
     )
-    max_grad_norm: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm.")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0.0, description="Gradients are clipped to this norm."
+    )
     dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="Compute precision; master weights and Adam states are float32."
+        default="bfloat16",
+        description="Compute precision; master weights and Adam states are float32.",
     )
     gradient_checkpointing: bool = Field(
-        True, description="Keep one activation per layer and recompute the rest in backward."
+        default=True,
+        description="Keep one activation per layer and recompute the rest in backward.",
     )
 
 
 class SftRecipe(Optimisation):
     """Supervised fine-tuning on demonstrations, loss on the response alone (STILL-2 section 2)."""
 
-    learning_rate: float = Field(1e-5, gt=0.0, le=1.0, description="Peak learning rate.")
-    batch_size: int = Field(96, ge=1, description="Demonstrations per optimiser step, all ranks.")
-    epochs: int = Field(17, ge=1, le=1000, description="Passes over the data; open in STILL-2.")
+    learning_rate: float = Field(default=1e-5, gt=0.0, le=1.0, description="Peak learning rate.")
+    batch_size: int = Field(
+        default=96, ge=1, description="Demonstrations per optimiser step, all ranks."
+    )
+    epochs: int = Field(
+        default=17, ge=1, le=1000, description="Passes over the data; open in STILL-2."
+    )
     max_length: int = Field(
-        20_000, ge=2, description="Longest row in tokens; longer rows are dropped and counted."
+        default=20_000,
+        ge=2,
+        description="Longest row in tokens; longer rows are dropped and counted.",
     )
     group_by_length: bool = Field(
-        True, description="Rows of like length share a batch; saves padding, changes the batches."
+        default=True,
+        description="Rows of like length share a batch; saves padding, changes the batches.",
     )
     packing: bool = Field(
-        False, description="Rows lie end to end without padding; none sees another's tokens."
+        default=False,
+        description="Rows lie end to end without padding; none sees another's tokens.",
     )
 
 
@@ -65,40 +82,52 @@ class DpoRecipe(Optimisation):
     """Direct preference optimisation from M_1 (STILL-2 section 2.3; values open in the paper)."""
 
     target: DpoTarget = Field(
-        DpoTarget.THOUGHT, description="Compare whole responses or the thought alone."
+        default=DpoTarget.THOUGHT, description="Compare whole responses or the thought alone."
     )
-    beta: float = Field(0.1, gt=0.0, description="Strength of the pull to the reference.")
+    beta: float = Field(default=0.1, gt=0.0, description="Strength of the pull to the reference.")
     sft_weight: float = Field(
-        0.0, ge=0.0, description="Weight of the added NLL of the chosen response; 0 leaves it out."
+        default=0.0,
+        ge=0.0,
+        description="Weight of the added NLL of the chosen response; 0 leaves it out.",
     )
-    learning_rate: float = Field(5e-7, gt=0.0, le=1.0, description="Peak learning rate.")
-    batch_size: int = Field(64, ge=1, description="Pairs per optimiser step, all ranks.")
-    epochs: int = Field(1, ge=1, le=1000)
+    learning_rate: float = Field(default=5e-7, gt=0.0, le=1.0, description="Peak learning rate.")
+    batch_size: int = Field(default=64, ge=1, description="Pairs per optimiser step, all ranks.")
+    epochs: int = Field(default=1, ge=1, le=1000)
     max_length: int = Field(
-        20_000, ge=2, description="Longest prompt + response; pairs beyond it are dropped."
+        default=20_000, ge=2, description="Longest prompt + response; pairs beyond it are dropped."
     )
-    weight_decay: float = Field(0.0, ge=0.0, le=1.0)
+    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
 
 
 class TrainResources(Section):
     """Where a training job runs. No part of identity: the losses agree to rounding on any."""
 
-    num_ranks: int = Field(1, ge=1, le=4096, description="Processes; FSDP2 shards over them.")
-    cpus_per_rank: float = Field(
-        1.0, ge=0.0, description="Cores that Ray reserves for a rank; a fraction shares one."
+    num_ranks: int = Field(
+        default=1, ge=1, le=4096, description="Processes; FSDP2 shards over them."
     )
-    threads_per_rank: int = Field(2, ge=1, description="Threads that torch computes with.")
-    gpus_per_rank: int = Field(0, ge=0, le=1, description="1 on GPU nodes, 0 on CPU.")
+    cpus_per_rank: float = Field(
+        default=1.0,
+        ge=0.0,
+        description="Cores that Ray reserves for a rank; a fraction shares one.",
+    )
+    threads_per_rank: int = Field(default=2, ge=1, description="Threads that torch computes with.")
+    gpus_per_rank: int = Field(default=0, ge=0, le=1, description="1 on GPU nodes, 0 on CPU.")
     micro_batch_tokens: int = Field(
-        16_384, ge=1, description="Most tokens, padding included, in one forward of one rank."
+        default=16_384,
+        ge=1,
+        description="Most tokens, padding included, in one forward of one rank.",
     )
     checkpoint_every: int = Field(
-        100, ge=0, description="Steps between checkpoints; 0 saves none before the end."
+        default=100, ge=0, description="Steps between checkpoints; 0 saves none before the end."
     )
-    max_failures: int = Field(3, ge=0, description="Restarts from the last checkpoint allowed.")
+    max_failures: int = Field(
+        default=3, ge=0, description="Restarts from the last checkpoint allowed."
+    )
     start_timeout_s: float = Field(
-        600.0, gt=0.0, description="Longest wait for the cluster to grant the ranks."
+        default=600.0, gt=0.0, description="Longest wait for the cluster to grant the ranks."
     )
     stall_timeout_s: float = Field(
-        3_600.0, gt=0.0, description="Longest time without a step before the ranks are restarted."
+        default=3_600.0,
+        gt=0.0,
+        description="Longest time without a step before the ranks are restarted.",
     )
