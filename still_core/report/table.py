@@ -18,8 +18,8 @@ from still_core.report.text import (
     table,
 )
 
-BENCHMARKS_PER_BLOCK = 6
-"""More benchmarks than this go into a second block, so that lines stay near 120 columns."""
+ROW_HEAD_WIDTH, BENCHMARK_WIDTH = 42, 13
+"""Columns of the terminal that a row's name and counts take, and each benchmark."""
 
 
 def benchmark_names(data: ReportData) -> list[str]:
@@ -31,17 +31,22 @@ def accuracy_table(data: ReportData, *, width: int = 120) -> str:
     """Table 2 as plain text: accuracy in percent, its 95 % interval, and `*` for p < 0.05.
 
     The star is the exact paired test against the row above. Ends with a line on how to read it.
+
+    Args:
+        data: the report.
+        width: columns; benchmarks that do not fit beside the others go into further blocks.
     """
     names = benchmark_names(data)
+    fitting = max(1, (width - ROW_HEAD_WIDTH) // BENCHMARK_WIDTH)
     blocks = [
-        _terminal_block(data, names[start : start + BENCHMARKS_PER_BLOCK], width)
-        for start in range(0, len(names), BENCHMARKS_PER_BLOCK)
+        _terminal_block(data, names[start : start + fitting], width)
+        for start in range(0, len(names), fitting)
     ]
     reading = (
         "accuracy in %, 95 % interval below; * beats or loses to the row above, "
         "paired test p < 0.05"
     )
-    return "\n".join([*blocks, reading])
+    return "\n\n".join([*blocks, reading])
 
 
 def _terminal_block(data: ReportData, names: list[str], width: int) -> str:

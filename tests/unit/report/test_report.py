@@ -21,6 +21,7 @@ from still_core.report.files import find_report, load_report, write_report
 from still_core.report.markdown import curve_markdown, render_markdown
 from still_core.report.page import render_page
 from still_core.report.table import accuracy_table, markdown_table
+from still_core.report.terminal import summary_text
 from still_core.report.text import cell, duration, fenced, gain_text, visible
 
 
@@ -316,6 +317,22 @@ def test_tables_name_every_row_and_benchmark(report: ReportData) -> None:
     lines = markdown_table(report).splitlines()
     assert len(lines) == 2 + len(report.rows)
     assert len({line.count(" | ") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(60, 4), (80, 2), (120, 1)])
+def test_the_terminal_table_fits_the_terminal(report: ReportData, width: int, blocks: int) -> None:
+    lines = accuracy_table(report, width=width).splitlines()[:-1]
+    assert max(map(len, lines)) <= width
+    assert sum("Backbone" in line for line in lines) == blocks
+    assert not any("\u2026" in line for line in lines), "nothing is cut"
+
+
+def test_the_summary_names_what_does_not_show_and_where_the_page_is(tmp_path: Path) -> None:
+    rows = (BACKBONE, made_row(0, 0.4, 0.2))
+    write_report(ReportData(run="r", recipe_name="n", recipe={}, rows=rows), tmp_path / "r")
+    text = summary_text(load_report(tmp_path / "r"), tmp_path / "r")
+    assert "NOT shown: A few hundred distilled" in text
+    assert f"report: {tmp_path / 'r' / 'report.html'}\n" in text
 
 
 def test_a_funnel_that_loses_rows_is_refused() -> None:
