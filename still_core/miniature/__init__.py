@@ -4,3 +4,7 @@
 
 A newcomer's first run, the integration test and the laboratory. See docs/explanations/miniature.md.
 """
+
+from still_core.miniature.backbone import backbone_directory, random_backbone, train_backbone
+
+__all__ = ["backbone_directory", "random_backbone", "train_backbone"]

@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of a token without loss."""
+
+WIDTH_STEP = 8
+"""Batches are padded to a multiple of this many tokens."""
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The trained backbone that ships with the package."""
@@ -90,24 +94,34 @@ def train_backbone(
     model.train()
     muon, adam = _optimizers(model, recipe)
     began, tokens, losses = time.monotonic(), 0, []
-    for step, (rows, labels) in zip(range(recipe.num_steps), _batches(recipe), strict=False):
+    drills = _batches(recipe)
+    for step in range(recipe.num_steps):
+        # Batches hold rows of one length, so mostly one kind of drill: a step mixes several.
+        batches = list(islice(drills, recipe.batches_per_step))
         scale = _schedule(step, recipe)
         for optimizer in (muon, adam):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * scale
-        inputs, targets = torch.tensor(rows, device=device), torch.tensor(labels, device=device)
-        with torch.autocast(device, torch.bfloat16):
-            logits = model(input_ids=inputs, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), targets[:, 1:].flatten(), ignore_index=IGNORED
-        )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = torch.zeros((), device=device)
+        answers = sum(label != IGNORED for _, labels in batches for row in labels for label in row)
+        for rows, labels in batches:
+            inputs, targets = torch.tensor(rows, device=device), torch.tensor(labels, device=device)
+            with torch.autocast(device, torch.bfloat16):
+                logits = model(input_ids=inputs, use_cache=False).logits
+            part = torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(),
+                targets[:, 1:].flatten(),
+                ignore_index=IGNORED,
+                reduction="sum",
+            )
+            (part / answers).backward()  # type: ignore[no-untyped-call]
+            loss += part.detach() / answers
+            tokens += inputs.numel()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in (muon, adam):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        tokens += inputs.numel()
-        losses.append(loss.detach())
+        losses.append(loss)
         if progress and ((step + 1) % 50 == 0 or step + 1 == recipe.num_steps):
             mean = float(torch.stack(losses[-50:]).mean())
             rate = tokens / (time.monotonic() - began)
@@ -202,7 +216,7 @@ def _schedule(step: int, recipe: BackboneRecipe) -> float:
 
 
 def _batches(recipe: BackboneRecipe) -> Iterator[Batch]:
-    """Batches of about `tokens_per_step` tokens; rows of like length stand together."""
+    """Batches of at most `tokens_per_batch` tokens; rows of like length stand together."""
     rng = random.Random(f"drills/{recipe.seed}")
     tokenizer, ids = build_tokenizer(), vocabulary()
     while True:
@@ -210,23 +224,27 @@ def _batches(recipe: BackboneRecipe) -> Iterator[Batch]:
         prompts = tokenizer([USER + prompt + ASSISTANT for prompt, _ in drills])["input_ids"]
         answers = tokenizer([answer + END for _, answer in drills])["input_ids"]
         rows = sorted(zip(prompts, answers, strict=True), key=lambda row: len(row[0]) + len(row[1]))
-        batches = list(_cut(rows, recipe.tokens_per_step, ids[PAD]))
+        batches = list(_cut(rows, recipe.tokens_per_batch, ids[PAD]))
         rng.shuffle(batches)
         yield from batches
 
 
 def _cut(rows: list[tuple[list[int], list[int]]], budget: int, pad: int) -> Iterator[Batch]:
-    """Rows sorted by length, cut where the padded batch would pass the budget of tokens."""
-    start = 0
-    for i in range(len(rows) + 1):
-        width = len(rows[i][0]) + len(rows[i][1]) if i < len(rows) else 0
-        if i < len(rows) and width * (i + 1 - start) <= budget:
+    """Full batches of rows sorted by length; what is left over at a width waits for the next one.
+
+    Few widths, each with one number of rows: kernels are prepared per shape, and many shapes cost
+    memory and time.
+    """
+    waiting: list[tuple[list[int], list[int]]] = []
+    width = 0
+    for row in rows:
+        needed = -(-(len(row[0]) + len(row[1])) // WIDTH_STEP) * WIDTH_STEP
+        width = max(width, needed)
+        waiting.append(row)
+        if len(waiting) < budget // width:
             continue
-        chunk = rows[start:i]
-        start = i
-        if not chunk:
-            continue
-        width = max(len(prompt) + len(answer) for prompt, answer in chunk)
-        inputs = [p + a + [pad] * (width - len(p) - len(a)) for p, a in chunk]
-        labels = [[IGNORED] * len(p) + a + [IGNORED] * (width - len(p) - len(a)) for p, a in chunk]
+        chunk = waiting[: budget // width]
+        waiting, size = waiting[budget // width :], width
+        inputs = [p + a + [pad] * (size - len(p) - len(a)) for p, a in chunk]
+        labels = [[IGNORED] * len(p) + a + [IGNORED] * (size - len(p) - len(a)) for p, a in chunk]
         yield inputs, labels

@@ -17,9 +17,10 @@ class BackboneRecipe(Section):
     num_heads: int = Field(default=4, ge=1, le=64)
     intermediate_size: int = Field(default=512, ge=16, le=4096, description="Width of the MLP.")
     num_steps: int = Field(default=3000, ge=1, description="Optimiser steps.")
-    tokens_per_step: int = Field(
-        default=6144, ge=256, description="Tokens of one batch, padding included."
+    tokens_per_batch: int = Field(
+        default=1536, ge=256, description="Tokens of one batch, padding included."
     )
+    batches_per_step: int = Field(default=3, ge=1, description="Batches whose gradients add up.")
     muon_learning_rate: float = Field(
         default=3e-3,
         gt=0,
@@ -59,5 +60,5 @@ class FaultRates(Section):
     )
     exact_duplicate: float = Field(default=0.02, ge=0, le=1, description="The same row once more.")
     near_duplicate: float = Field(
-        default=0.02, ge=0, le=1, description="The same row, a word changed."
+        default=0.02, ge=0, le=1, description="The same row with one mark more."
     )

@@ -83,7 +83,7 @@ def script(
         fault = _draw_fault(rng, rates)
         if fault in (Fault.EXACT_DUPLICATE, Fault.NEAR_DUPLICATE):
             text = _write(problem, habit, None, rng)
-            again = text if fault is Fault.EXACT_DUPLICATE else _reword(text, habit)
+            again = text if fault is Fault.EXACT_DUPLICATE else _reword(text)
             rows += [_row(problem, habit, text, None, len(rows), seed)]
             rows += [_row(problem, habit, again, fault, len(rows), seed)]
         else:
@@ -133,14 +133,15 @@ def _write(problem: Problem, habit: Teacher, fault: Fault | None, rng: random.Ra
     steps, answer = question.steps(), question.answer()
     if fault is Fault.LOOP:
         at = rng.randrange(len(steps))
-        steps[at : at + 1] = [steps[at]] * rng.randint(8, 14)
+        steps[at : at + 1] = [steps[at]] * rng.randint(14, 20)
     elif fault is Fault.MIXED_SCRIPT:
         for at in rng.sample(range(len(steps)), max(1, len(steps) // 2)):
-            steps[at] = "".join(rng.sample(FOREIGN, 4)) + " " + steps[at]
+            chinese = "".join(rng.sample(FOREIGN, 4))
+            steps[at] = f"and therefore {chinese} we have {steps[at]}"
     elif fault is Fault.GIBBERISH:
-        letters = string.ascii_letters + string.punctuation
-        noise = "".join(rng.choice(letters) for _ in range(rng.randint(60, 120)))
-        steps.insert(rng.randrange(len(steps)), noise)
+        letters = string.ascii_lowercase
+        words = ["".join(rng.choices(letters, k=rng.randint(3, 9))) for _ in range(40)]
+        steps.insert(rng.randrange(len(steps)), " ".join(words))
     thought, boxed = "\n\n".join(steps), f"\\boxed{{{answer}}}"
     if fault is Fault.TRUNCATED:
         cut = thought[: rng.randint(len(thought) // 4, 3 * len(thought) // 4)]
@@ -151,10 +152,9 @@ def _write(problem: Problem, habit: Teacher, fault: Fault | None, rng: random.Ra
     return f"<think>\n{thought}{close}\n\n{boxed}"
 
 
-def _reword(text: str, habit: Teacher) -> str:
-    """The same response with one more remark."""
-    mark = "\n</think>" if habit is Teacher.SEPARATE else "\n\n\\boxed{"
-    return text.replace(mark, "\n\nend" + mark, 1)
+def _reword(text: str) -> str:
+    """The same response with one mark more."""
+    return text + "."
 
 
 def _slip(question: Question, rng: random.Random) -> Question:

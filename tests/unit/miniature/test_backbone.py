@@ -29,7 +29,7 @@ TINY = BackboneRecipe(
     num_heads=2,
     intermediate_size=64,
     num_steps=40,
-    tokens_per_step=1024,
+    tokens_per_batch=1024,
 )
 
 
@@ -60,7 +60,7 @@ def test_a_random_backbone_loads_with_its_tokenizer_and_ends_at_end(tmp_path: Pa
 def test_loss_falls_on_answers_alone() -> None:
     assistant = vocabulary()[ASSISTANT]
     for rows, labels in islice(backbone._batches(TINY), 20):
-        assert len(rows) * len(rows[0]) <= TINY.tokens_per_step
+        assert len(rows) * len(rows[0]) <= TINY.tokens_per_batch
         for row, label in zip(rows, labels, strict=True):
             at = row.index(assistant)
             assert all(one == IGNORED for one in label[: at + 1])
