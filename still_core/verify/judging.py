@@ -1,19 +1,94 @@
-"""What a worker does with one request."""
+"""What a worker does with one mathematical pair.
+
+gold, pred -> read both -> same shape and values? -> outcome and rule
+"""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from still_core.verify.comparison import same_answer
+from still_core.verify.conventions import Conventions
+from still_core.verify.nodes import CapError, Node, NotReadError
+from still_core.verify.reading import read
+from still_core.verify.text import plain_words
 from still_core.verify.verdict import Outcome
+
+_DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*")
+_CLOCK = re.compile(
+    r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*"
+)
 
 
 def judge_request(request: dict[str, Any]) -> dict[str, Any]:
-    """Outcome and rule of one mathematical pair."""
-    from math_verify import parse, verify
+    """Outcome and rule of one request of the pool."""
+    outcome, rule = judge_math(
+        request["gold"], request["pred"], Conventions(**request["conventions"])
+    )
+    return {"outcome": str(outcome), "rule": rule}
 
-    gold = parse(f"${request['gold']}$", parsing_timeout=None)
-    pred = parse(f"${request['pred']}$", parsing_timeout=None)
-    if not pred:
-        return {"outcome": Outcome.UNPARSABLE, "rule": "not_read"}
-    same = verify(gold, pred, timeout_seconds=None)
-    return {"outcome": Outcome.CORRECT if same else Outcome.WRONG, "rule": "symbolic"}
+
+def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome, str]:
+    """Whether `pred` is the answer `gold`, and the rule that decided."""
+    wanted = _readings(gold)
+    found = _readings(pred)
+    if (rule := _same_clock(gold, pred)) is not None:
+        return (Outcome.CORRECT if rule else Outcome.WRONG), "clock"
+    cap = ""
+    for one in wanted:
+        for other in found:
+            try:
+                rule_found = same_answer(one, other, conventions)
+            except CapError as error:
+                cap = str(error)
+                continue
+            if rule_found is not None:
+                return Outcome.CORRECT, rule_found
+    words = plain_words(gold)
+    if words and words == plain_words(pred) and any(char.isalnum() for char in words):
+        return Outcome.CORRECT, "words"
+    if cap:
+        return Outcome.UNPARSABLE, cap
+    if not found:
+        return Outcome.UNPARSABLE, "not_read"
+    if not wanted:
+        return Outcome.UNPARSABLE, "gold_not_read"
+    return Outcome.WRONG, "compared"
+
+
+def _readings(text: str) -> list[list[Node]]:
+    """The ways to read a text: as written, with loose division, with a decimal comma."""
+    readings: list[list[Node]] = []
+    variants = [(text, False)]
+    if "/" in text:
+        variants.append((text, True))
+    if _DECIMAL_COMMA.fullmatch(text):
+        variants.append((text.replace(",", "."), False))
+    for variant, loose in variants:
+        try:
+            reading = read(variant, loose_division=loose)
+        except NotReadError:
+            continue
+        if reading not in readings:
+            readings.append(reading)
+    return readings
+
+
+def _same_clock(gold: str, pred: str) -> bool | None:
+    """Times of day compared by value, None where one of the two is none."""
+    times = [_CLOCK.fullmatch(text) for text in (gold, pred)]
+    if (
+        times[0] is None
+        or times[1] is None
+        or not any(match and (match[3] or match[4]) for match in times)
+    ):
+        return None
+    return _seconds(times[0]) == _seconds(times[1])
+
+
+def _seconds(match: re.Match[str]) -> int:
+    hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
+    if match[4]:
+        hours = hours % 12 + (12 if match[4][0] in "pP" else 0)
+    return hours * 3600 + minutes * 60 + seconds

@@ -1,0 +1,142 @@
+"""The tree that an answer is read into, and the names that mathematics writes answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+class NotReadError(ValueError):
+    """The text is not an answer that this reader knows; says nothing about it."""
+
+
+class CapError(ValueError):
+    """A value beyond a cap; the text is the cap's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node; equality is equality of trees.
+
+    Operations: `num sym add mul div pow neg pm mp call` (scalars), `matrix row group set union
+    intersect minus chain ratio words unit based bound` (answers made of scalars).
+    """
+
+    op: str
+    args: tuple[Node, ...] = ()
+    name: str = ""
+    """Symbol, function, relation signs joined by blanks, brackets of a group, unit, words."""
+    number: Fraction | None = None
+    places: int = 0
+    """Digits after the point of a number as written."""
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(node.args)
+
+
+def number(value: Fraction | int, places: int = 0) -> Node:
+    """A number as written."""
+    return Node("num", number=Fraction(value), places=places)
+
+
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega "
+    "varepsilon vartheta varphi varrho varsigma ell hbar nabla partial aleph".split()
+)
+CONSTANTS = {
+    "pi": "pi",
+    "Pi": "pi",
+    "infty": "oo",
+    "infinity": "oo",
+    "oo": "oo",
+    "exponentialE": "e",
+    "imaginaryunit": "i",
+    "imaginaryI": "i",
+    "imaginaryJ": "i",
+    "emptyset": "EmptySet",
+    "varnothing": "EmptySet",
+    "EmptySet": "EmptySet",
+    "degree": "degree",
+}
+FUNCTIONS = {
+    **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch".split()},
+    **{name: name for name in "exp log ln lg sqrt abs floor ceil sign re im arg conj".split()},
+    **{name: name for name in "gcd lcm max min det factorial binomial root mod cbrt".split()},
+    **{"a" + name: "a" + name for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
+    **{"arc" + name: "a" + name for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
+    **{"ar" + name: "a" + name for name in "sinh cosh tanh coth".split()},
+    "arctg": "atan",
+    "tg": "tan",
+    "ctg": "cot",
+    "cotg": "cot",
+    "cosec": "csc",
+    "sgn": "sign",
+    "Abs": "abs",
+    "ceiling": "ceil",
+    "Max": "max",
+    "Min": "min",
+    "Mod": "mod",
+    "Re": "re",
+    "Im": "im",
+    "conjugate": "conj",
+    "adjugate": "adj",
+    "adj": "adj",
+    "trace": "tr",
+    "tr": "tr",
+}
+"""Spelling to the function it means."""
+PREFIX_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign "
+    "asin acos atan acot asec acsc asinh acosh atanh acoth max min gcd lcm".split()
+)
+"""Functions whose argument may stand without parentheses: `\\sin 2x`."""
+RELATIONS = {
+    "=": "=",
+    ":=": "=",
+    "==": "=",
+    "equiv": "=",
+    "<": "<",
+    ">": ">",
+    "lt": "<",
+    "gt": ">",
+    "le": "<=",
+    "leq": "<=",
+    "leqslant": "<=",
+    "leqq": "<=",
+    "<=": "<=",
+    "ge": ">=",
+    "geq": ">=",
+    "geqslant": ">=",
+    "geqq": ">=",
+    ">=": ">=",
+    "ne": "!=",
+    "neq": "!=",
+    "!=": "!=",
+    "approx": "~",
+    "approxeq": "~",
+    "simeq": "~",
+    "sim": "~",
+    "in": "in",
+    "isin": "in",
+    "to": "->",
+    "rightarrow": "->",
+    "mapsto": "->",
+    "Rightarrow": "->",
+    "implies": "->",
+    "subset": "subset",
+    "subseteq": "subset",
+    "supset": "supset",
+    "supseteq": "supset",
+    "notin": "notin",
+    "propto": "propto",
+    "mid": "mid",
+}
+SET_OPERATIONS = {"cup": "union", "cap": "intersect", "setminus": "minus", "bigcup": "union"}
+NAMED_SETS = {"R": "Reals", "N": "Naturals", "Z": "Integers", "Q": "Rationals", "C": "Complexes"}

@@ -1,0 +1,205 @@
+"""Equality of two scalars by value, and of two expressions up to a factor.
+
+Constants are compared to 40 digits and more; expressions with symbols at several random points, some
+positive and some of either sign, all of which must agree. A false agreement at one random point of a
+2^60 grid has odds of about degree / 2^60.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
+
+from still_core.verify.evaluation import (
+    BASE_BITS,
+    MAX_BITS,
+    Grid,
+    NoValueError,
+    Point,
+    evaluate,
+    inexact,
+    random_value,
+)
+from still_core.verify.nodes import Node
+from still_core.verify.rounding import Decimal, stands_for
+
+GUARD_BITS = 70
+"""Bits of the precision that rounding errors may have spoilt."""
+POSITIVE_TRIALS = 3
+SIGNED_TRIALS = 3
+ATTEMPTS = 4
+"""Points tried in place of one at which an expression has no value."""
+
+_NAMED = frozenset({"pi", "e", "i", "oo", "EmptySet", "Reals"})
+
+
+def free_symbols(node: Node) -> set[str]:
+    """Names of symbols without a fixed value; an unknown function counts as one."""
+    names = set()
+    for part in node.walk():
+        if part.op == "sym" and part.name not in _NAMED:
+            names.add(part.name)
+        elif part.op == "call" and part.name.startswith("fn:"):
+            names.add(part.name)
+    return names
+
+
+def infinite(node: Node) -> int:
+    """1 and -1 for the infinities, 0 for everything else."""
+    if node.op == "sym" and node.name == "oo":
+        return 1
+    return -infinite(node.args[0]) if node.op == "neg" else 0
+
+
+def written(node: Node) -> Decimal | None:
+    """The number as written, where the node is one."""
+    if node.op == "num" and node.number is not None:
+        return Decimal(node.number, node.places, exact=node.places == 0)
+    if node.op == "neg" and (inner := written(node.args[0])) is not None:
+        return Decimal(-inner.value, inner.places, exact=inner.exact)
+    return None
+
+
+def same_scalar(gold: Node, pred: Node, rounding_digits: int) -> str | None:
+    """The rule under which two scalars are equal: `value`, `rounded` or `points`."""
+    if infinite(gold) or infinite(pred):
+        return "value" if infinite(gold) == infinite(pred) else None
+    symbols = free_symbols(gold) | free_symbols(pred)
+    if symbols:
+        return "points" if _same_at_points(gold, pred, symbols) else None
+    pair = _values(gold, pred, Point({}), Point({}))
+    if pair is None:
+        return None
+    if _agree(*pair):
+        return "value"
+    return "rounded" if _rounded(gold, pred, pair, rounding_digits) else None
+
+
+def constant_value(node: Node) -> Any:
+    """The value of a node without symbols as mpf, None where it has none or is not real."""
+    if free_symbols(node):
+        return None
+    try:
+        value = inexact(evaluate(node, Point({})))
+    except NoValueError:
+        return None
+    return None if isinstance(value, mpc) else value
+
+
+def _values(gold: Node, pred: Node, first: Point, second: Point) -> tuple[Any, Any] | None:
+    """Both values, at a precision that resolves the largest magnitude met on the way."""
+    with mp.workprec(BASE_BITS):
+        try:
+            pair = evaluate(gold, first), evaluate(pred, second)
+        except NoValueError:
+            return None
+        bits = max(first.bits, second.bits)
+    if bits <= GUARD_BITS or all(isinstance(value, Fraction) for value in pair):
+        return pair
+    first.operations = second.operations = 0
+    with mp.workprec(min(BASE_BITS + 2 * bits, MAX_BITS)):
+        try:
+            return evaluate(gold, first), evaluate(pred, second)
+        except NoValueError:
+            return None
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(one, Grid) or isinstance(other, Grid):
+        if not (isinstance(one, Grid) and isinstance(other, Grid)) or one.shape != other.shape:
+            return False
+        rows = zip(one.rows, other.rows, strict=True)
+        return all(_agree(x, y) for a, b in rows for x, y in zip(a, b, strict=True))
+    if isinstance(one, Fraction) and isinstance(other, Fraction):
+        return one == other
+    left, right = inexact(one), inexact(other)
+    # Both were computed with at least BASE_BITS; absolute below one, relative above.
+    scale = max(mpf(1), abs(left), abs(right))
+    if max(abs(left), abs(right)) < mpf(2) ** -GUARD_BITS:
+        scale = max(abs(left), abs(right), mpf(2) ** (-2 * GUARD_BITS))
+    return bool(abs(left - right) <= scale * mpf(2) ** (GUARD_BITS - BASE_BITS))
+
+
+def _rounded(gold: Node, pred: Node, pair: tuple[Any, Any], digits: int) -> bool:
+    """Whether one side is a decimal that stands for the other side's value."""
+    shown_gold, shown_pred = written(gold), written(pred)
+    if shown_pred is not None and not shown_pred.exact:
+        exact = _as_fraction(pair[0])
+        if exact is not None and (shown_gold is None or shown_gold.exact):
+            return stands_for(shown_pred, exact, digits)
+    if shown_gold is not None and not shown_gold.exact:
+        exact = _as_fraction(pair[1])
+        if exact is not None and (shown_pred is None or shown_pred.exact):
+            return stands_for(shown_gold, exact, digits)
+    if shown_gold is not None and shown_pred is not None:
+        from still_core.verify.rounding import same_number
+
+        return same_number(shown_gold, shown_pred, digits)
+    return False
+
+
+def _as_fraction(value: Any) -> Fraction | None:
+    if isinstance(value, Fraction):
+        return value
+    if not isinstance(value, mpf) or not value:
+        return None
+    mantissa, exponent = value.man_exp
+    if abs(exponent) > MAX_BITS:
+        return None
+    return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
+
+
+def _points(symbols: set[str]) -> Iterator[tuple[dict[str, Fraction], int]]:
+    """Points to compare at; each comes with its trial number."""
+    trial = 0
+    for signed, count in ((False, POSITIVE_TRIALS), (True, SIGNED_TRIALS)):
+        for _ in range(count):
+            trial += 1
+            yield (
+                {name: random_value("at", name, trial, signed=signed) for name in sorted(symbols)},
+                trial,
+            )
+
+
+def _same_at_points(gold: Node, pred: Node, symbols: set[str]) -> bool:
+    compared = 0
+    for values, trial in _points(symbols):
+        first, second = (Point(values, trial=trial) for _ in range(2))
+        pair = _values(gold, pred, first, second)
+        if pair is None:
+            continue
+        if not _agree(*pair):
+            return False
+        compared += 1
+    return compared >= 2
+
+
+def proportional(one: Node, other: Node) -> int | None:
+    """1 or -1: the sign of the constant c with `one` = c * `other`; None where there is none.
+
+    Both must really vary: of two constants each is a multiple of the other.
+    """
+    symbols = free_symbols(one) | free_symbols(other)
+    if not free_symbols(one) or not free_symbols(other):
+        return None
+    factor: Any = None
+    compared = 0
+    for values, trial in _points(symbols):
+        first, second = (Point(values, trial=trial) for _ in range(2))
+        pair = _values(one, other, first, second)
+        if pair is None or any(isinstance(value, Grid) for value in pair):
+            continue
+        if not pair[0] or not pair[1]:
+            return None
+        with mp.workprec(BASE_BITS):
+            ratio = inexact(pair[0]) / inexact(pair[1])
+            if factor is not None and not _agree(ratio / factor, Fraction(1)):
+                return None
+        factor = ratio if factor is None else factor
+        compared += 1
+    if compared < 2 or mp.im(factor):
+        return None
+    return 1 if mp.re(factor) > 0 else -1

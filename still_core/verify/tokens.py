@@ -1,0 +1,155 @@
+r"""From text to tokens: typesetting removed, Unicode signs spelt as LaTeX, numbers joined.
+
+    text -> clean -> Token(kind, value, spaced)
+
+Look-alike letters of other scripts are left as they are: they equal nothing but themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from still_core.verify.extraction import closing_brace
+from still_core.verify.nodes import NotReadError
+
+MAX_TOKENS = 1_500
+"""Most tokens of one answer; a 10 x 10 matrix of fractions has about 900."""
+
+
+class Token(NamedTuple):
+    """One token."""
+
+    kind: str
+    r"""`num`, `cmd` (`\name`), `word` (letters), `text` (content of `\text{}`), or `op` (a sign)."""
+    value: str
+    spaced: bool
+    """Whether a blank stands before it."""
+
+
+_SIGNS = {
+    "−": "-", "–": "-", "—": "-", "×": r"\times ", "÷": r"\div ", "·": r"\cdot ", "⋅": r"\cdot ",
+    "∙": r"\cdot ", "∗": "*", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
+    "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∈": r"\in ", "∪": r"\cup ",
+    "∩": r"\cap ", "∖": r"\setminus ", "±": r"\pm ", "∓": r"\mp ", "√": r"\sqrt ", "°": r"^\circ ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "∅": r"\emptyset ",
+    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}",
+    "⅔": r"\frac{2}{3}", "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⟨": r"\langle ", "⟩": r"\rangle ",
+    "（": "(", "）": ")", "，": ", ", "、": ", ", "；": "; ", "：": ":", "％": r"\%", "。": " ",
+    "％": r"\%", "＝": "=", "＋": "+", "\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
+    "\u200b": "", "′": "'", "→": r"\to ", "∣": "|", "€": r"\text{euro}", "£": r"\text{pound}",
+    **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+}  # fmt: skip
+_SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
+
+_SPACES = re.compile(
+    r"\\(?:q?quad|enspace|thinspace|medspace|thickspace|hfill)(?![a-zA-Z])|\\[;: ]|~"
+)
+_THIN = re.compile(r"\\[,!]|\\(?:negthinspace|null|nobreak)(?![a-zA-Z])")
+_DROPPED = re.compile(
+    r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits"
+    r"|rm|bf|it|boldsymbol|mathopen|mathclose|hspace\*?\{[^{}]*\}|vspace\*?\{[^{}]*\}"
+    r"|color\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\}|phantom\{[^{}]*\})(?![a-zA-Z])"
+)
+_LEFT_DOT = re.compile(r"\\(?:left|right)\s*\.")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|gather|equation|split|center)\*?\}")
+_ROW_GAP = re.compile(r"\0\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
+_THIN_COMMA = re.compile(r"(?<=\d)\s*,\s*\\[!,]\s*(?=\d)")
+_DISPLAY = re.compile(r"\\[()\[\]]|(?<!\\)\$")
+_GROUPED_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z!,;{}])")
+_SINGLE = re.compile(r"(?<!\\)\\[a-zA-Z]")
+_FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_BINOMIALS = re.compile(r"\\[dt]binom(?![a-zA-Z])")
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathtt"
+    r"|mathcal|mathscr|mathfrak|operatorname\*?|mbox|hbox|bm|emph|underline|variable)\s*\{"
+)
+_TOKEN = re.compile(
+    r"(?P<num>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,6}(?![\w]))?|\d+\.(?!\d))"
+    r"|(?P<cmd>\\[a-zA-Z]+)|(?P<esc>\\.)|(?P<word>[A-Za-z]+)"
+    r"|(?P<pair>\*\*|<=|>=|!=|==|:=|->)|(?P<op>.)",
+    re.DOTALL,
+)
+_DECIMALS = re.compile(r"\.\d+")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d| \d)")
+
+
+def clean(text: str) -> str:
+    r"""`text` without typesetting: no `$`, `\left`, thin spaces, `\dfrac`; signs spelt in ASCII."""
+    text = _SIGN.sub(lambda match: _SIGNS[match[0]], text)
+    if _DOUBLED.search(text) and not _SINGLE.search(text):
+        text = text.replace("\\\\\\\\", "\0").replace("\\\\", "\\").replace("\0", "\\\\")
+    text = text.replace("\\\\", "\0")  # a row's end, out of the way of `\\ ` and `\\[`
+    text = _DROPPED.sub(" ", _SPACES.sub(" ", _LEFT_DOT.sub(" ", text)))
+    text = _ENVIRONMENT.sub(" ", _THIN.sub("", _THIN_COMMA.sub(",", text)))
+    text = _DISPLAY.sub(" ", _ROW_GAP.sub("\0", text)).replace("\0", "\\\\ ")
+    text = _GROUPED_COMMA.sub(",", text)
+    return _BINOMIALS.sub(r"\\binom", _FRACTIONS.sub(r"\\frac", text)).strip()
+
+
+def tokenize(text: str) -> list[Token]:
+    """Tokens of a cleaned text.
+
+    Raises:
+        NotReadError: too many tokens, or braces of a text command that do not close.
+    """
+    tokens: list[Token] = []
+    index, spaced = 0, False
+    while index < len(text):
+        if text[index].isspace():
+            index, spaced = index + 1, True
+            continue
+        if (match := _TEXT.match(text, index)) is not None:
+            end = closing_brace(text, match.end() - 1)
+            if end < 0:
+                raise NotReadError("an unclosed text command")
+            tokens.extend(_text_tokens(text[match.end() : end], spaced, match[0]))
+            index, spaced = end + 1, False
+            continue
+        token, index = _next_token(text, index, spaced)
+        tokens.append(token)
+        spaced = False
+        if len(tokens) > MAX_TOKENS:
+            raise NotReadError("too many tokens")
+    return tokens
+
+
+def _next_token(text: str, index: int, spaced: bool) -> tuple[Token, int]:
+    joined = _THOUSANDS.match(text, index) or _SPACED_THOUSANDS.match(text, index)
+    if joined:
+        end = joined.end()
+        tail = _DECIMALS.match(text, end)
+        if tail:
+            end = tail.end()
+        # The sign of grouping stays in the value: in brackets a comma may be a separator.
+        return Token("num", text[index:end], spaced), end
+    match = _TOKEN.match(text, index)
+    assert match is not None
+    kind = str(match.lastgroup)
+    value = match[0]
+    if kind == "cmd":
+        return Token("cmd", value[1:], spaced), match.end()
+    return Token("op" if kind in ("esc", "pair") else kind, value, spaced), match.end()
+
+
+_MATHS_INSIDE = re.compile(r"[\d\\^=<>+*/(){}_]")
+
+
+def _text_tokens(content: str, spaced: bool, command: str) -> list[Token]:
+    r"""Tokens of a text command: mathematics is read as such, a name as a name, else words."""
+    stripped = content.strip()
+    if not stripped:
+        return []
+    spaced = spaced or content[0].isspace()
+    if "operatorname" in command:
+        return [Token("cmd", stripped.replace(" ", ""), spaced)]
+    if stripped.lower().strip(",; ") in ("and", "or"):
+        return [Token("text", stripped.lower().strip(",; "), True)]
+    if len(stripped) == 1 and stripped.isalpha() and "text" not in command:
+        return [Token("word", stripped, spaced)]
+    if _MATHS_INSIDE.search(stripped) and not re.search(r"[A-Za-z]{3,}", stripped):
+        return [Token(*token[:2], spaced or token.spaced) for token in tokenize(stripped)]
+    return [Token("text", " ".join(stripped.split()), spaced)]
