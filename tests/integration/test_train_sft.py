@@ -7,12 +7,13 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from still_core.errors import ConflictError
+from still_core.errors import ConflictError, TrainingError
 from still_core.progress import Progress
 from still_core.store import Store
 from still_core.store.handle import Handle
@@ -113,3 +114,66 @@ def test_another_job_under_the_same_name_is_refused(store: Store, tiny_model_dir
     train_sft(sft_job(store, tiny_model_dir), store)
     with pytest.raises(ConflictError, match="made by another job"):
         train_sft(sft_job(store, tiny_model_dir, seed=8), store)
+
+
+def rank_processes() -> list[psutil.Process]:
+    """The training ranks of this test's own Ray cluster."""
+    return [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.name().startswith("ray::TrainingR")
+    ]
+
+
+class KillAt:
+    """A listener that kills one rank when a step is reported, once per entry of `steps`."""
+
+    def __init__(self, *steps: int, seed: int = 0) -> None:
+        self.steps, self.rng, self.heard = list(steps), random.Random(seed), [0]
+
+    def __call__(self, progress: Progress) -> None:
+        self.heard.append(progress.done)
+        if self.steps and progress.done >= self.steps[0]:
+            self.steps.pop(0)
+            self.rng.choice(rank_processes()).kill()
+
+
+def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    undisturbed = train_sft(sft_job(store, tiny_model_dir, version="undisturbed"), store)
+    killer = KillAt(7, 10)
+    resources = RESOURCES.model_copy(update={"checkpoint_every": 2})
+    job = sft_job(store, tiny_model_dir, name="models/killed", resources=resources)
+    model = train_sft(job, store, progress=killer)
+    assert not killer.steps
+    assert killer.heard[-1] == 12
+    assert killer.heard.count(1) == 1, "it went on from a checkpoint and not from the start"
+    assert model.digest == undisturbed.digest
+
+
+def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    one = train_sft(sft_job(store, tiny_model_dir, version="one"), store)
+    two_ranks = RESOURCES.model_copy(
+        update={"num_ranks": 2, "checkpoint_every": 2, "max_failures": 0}
+    )
+    two = train_sft(sft_job(store, tiny_model_dir, name="models/2", resources=two_ranks), store)
+    assert losses(store, two) == pytest.approx(losses(store, one), abs=1e-5)
+    for first, then in ((2, 1), (1, 2)):
+        name = f"models/{first}to{then}"
+        begun = two_ranks.model_copy(update={"num_ranks": first})
+        with pytest.raises(TrainingError, match="failed 1 times"):
+            train_sft(
+                sft_job(store, tiny_model_dir, name=name, resources=begun),
+                store,
+                progress=KillAt(7),
+            )
+        heard = KillAt()
+        ended = begun.model_copy(update={"num_ranks": then})
+        model = train_sft(
+            sft_job(store, tiny_model_dir, name=name, resources=ended), store, progress=heard
+        )
+        assert heard.heard[1] in {5, 7}, "it went on from the checkpoint of the other ranks"
+        assert losses(store, model) == pytest.approx(losses(store, one), abs=1e-5)
