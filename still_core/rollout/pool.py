@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from still_core.errors import ConfigError, RolloutError, explain
+from still_core.heartbeat import WorkerState, forget_workers, watch_workers
 from still_core.identity import digest
 from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
 from still_core.rollout.engines.engine import build_engine, engine_build
@@ -33,24 +34,6 @@ _COLLECT_WAIT_S = 1.0
 _BACKLOG = 1.25
 """Requests that a worker holds, as a multiple of what it draws at once: the next ones are at hand
 when one ends, and few are lost or stuck with a worker that goes bad."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerHealth:
-    """What one worker is doing, for a person."""
-
-    name: str
-    pid: int
-    node: str
-    phase: str
-    in_flight: int
-    queued: int
-    oldest_s: float
-    """Age of its oldest request, seconds."""
-    last_step_s: float
-    """Seconds since the engine was last seen to advance."""
-    restarts: int
-    last_failure: str
 
 
 @dataclass
@@ -242,27 +225,27 @@ class RolloutPool:
                 owed.discard(rollout.id)
                 yield rollout
 
-    def health(self) -> list[WorkerHealth]:
+    def health(self) -> list[WorkerState]:
         """What each worker is doing, from what the pool knows (asks nobody)."""
         now = time.monotonic()
         return [
-            WorkerHealth(
+            WorkerState(
                 name=worker.name,
                 pid=worker.report.pid if worker.report else 0,
                 node=worker.report.node if worker.report else "",
                 phase=worker.report.phase if worker.report else "waiting for resources",
                 in_flight=len(worker.in_flight),
-                queued=len(worker.queue),
-                oldest_s=now - min(worker.in_flight.values(), default=now),
+                oldest_s=now - min(list(worker.in_flight.values()), default=now),
                 last_step_s=now - worker.advanced,
                 restarts=worker.restarts,
                 last_failure=worker.last_failure,
             )
-            for worker in self._workers
+            for worker in list(self._workers)
         ]
 
     def close(self) -> None:
         """End the actors; the pool can be used again and starts new ones then."""
+        forget_workers(f"rollout pool {id(self)}")
         for worker in self._workers:
             self._kill(worker)
         self._workers.clear()
@@ -299,6 +282,7 @@ class RolloutPool:
                 worker = _Worker(name=f"rollout-{number}")
                 self._workers.append(worker)
                 self._start(worker)
+            watch_workers(f"rollout pool {id(self)}", self.health)
 
     def _start(self, worker: _Worker) -> None:
         import ray

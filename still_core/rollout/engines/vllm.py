@@ -173,7 +173,7 @@ def _repack_head(model: Any) -> None:
     """
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
-    head = getattr(model, "lm_head", None)
+    head: Any = getattr(model, "lm_head", None)
     if hasattr(head, "cpu_linear"):
         dispatch_cpu_unquantized_gemm(head, remove_weight=False)
 

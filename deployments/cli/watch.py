@@ -1,0 +1,139 @@
+"""`still watch`: what a run is doing, and where it is stuck."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from still_core.heartbeat import StageState, State, read_heartbeats
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_COLOURS = {
+    State.RUNNING: "green",
+    State.ENDED: "dim",
+    State.STALLED: "bold red",
+    State.SILENT: "bold red",
+}
+
+
+def watch(
+    run: Annotated[str, Parameter(help="Name of the run; the one heard of last if left out.")] = "",
+    *,
+    store: Annotated[
+        str, Parameter(help="Root of the object store: a folder or s3://bucket/prefix.")
+    ] = ".still/store",
+    once: Annotated[bool, Parameter(help="Print one line per stage and end.")] = False,
+) -> None:
+    """Show the stages of a run as they go: done, rate, oldest request in flight, time left."""
+    from still_core.store import Store
+
+    root = Store(store)
+    if once:
+        states = read_heartbeats(root, run)
+        print("\n".join(line(state, time.time()) for state in states) or _nothing(run))
+        return
+    from rich.live import Live
+
+    with Live(refresh_per_second=2) as live:
+        try:
+            while True:
+                live.update(_page(read_heartbeats(root, run), run))
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            return
+
+
+def line(state: StageState, now: float) -> str:
+    """One stage in one line of plain text.
+
+    Args:
+        state: what was read.
+        now: seconds since the epoch.
+    """
+    seen = state.seen_at(now)
+    total = "?" if state.total is None else str(state.total)
+    parts = [f"{state.stage}: {seen}", f"{state.done}/{total} {state.unit}"]
+    if seen is not State.ENDED:
+        parts.append(f"{state.rate:.2g}/s")
+        if state.oldest_s:
+            parts.append(f"oldest request {duration(state.oldest_s)}")
+        if state.seconds_left is not None:
+            parts.append(f"left {duration(state.seconds_left)}")
+    parts += [f"{name} {value:.4g}" for name, value in sorted(state.facts.items())]
+    if seen is State.SILENT:
+        silent = duration(now - state.written_at)
+        parts.append(f"not heard for {silent} (pid {state.pid} on {state.host})")
+    if seen is State.STALLED:
+        still = duration(now - state.advanced_at)
+        parts.append(f"no progress for {still}: {state.where}")
+    parts += [
+        f"{worker.name} restarted {worker.restarts} times, last because {worker.last_failure}"
+        for worker in state.workers
+        if worker.restarts
+    ]
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> [duration(s) for s in (5.4, 90, 7260)]
+    ['5 s', '1 min 30 s', '2 h 1 min']
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _page(states: list[StageState], run: str) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    now = time.time()
+    if not states:
+        return Group(Text(_nothing(run)))
+    stages = Table(title=f"run {states[0].run}")
+    for name in ("stage", "state", "done", "rate /s", "oldest", "left", "facts"):
+        stages.add_column(name)
+    trouble = []
+    for state in states:
+        seen = state.seen_at(now)
+        left = "" if state.seconds_left is None else duration(state.seconds_left)
+        stages.add_row(
+            state.stage,
+            Text(seen, style=_COLOURS[seen]),
+            f"{state.done}/{'?' if state.total is None else state.total} {state.unit}",
+            f"{state.rate:.2g}",
+            duration(state.oldest_s) if state.oldest_s else "",
+            left if seen is not State.ENDED else "",
+            "  ".join(f"{name} {value:.4g}" for name, value in sorted(state.facts.items())),
+        )
+        if seen in (State.STALLED, State.SILENT):
+            trouble.append(Text(line(state, now), style=_COLOURS[seen]))
+    workers = Table(title="workers")
+    for name in ("worker", "phase", "in flight", "oldest", "last step", "restarts", "place"):
+        workers.add_column(name)
+    for worker in states[-1].workers:
+        workers.add_row(
+            worker.name,
+            worker.phase,
+            str(worker.in_flight),
+            duration(worker.oldest_s),
+            duration(worker.last_step_s),
+            f"{worker.restarts} {worker.last_failure}".strip(),
+            f"pid {worker.pid} on {worker.node}",
+        )
+    return Group(stages, *([workers] if workers.row_count else []), *trouble)
+
+
+def _nothing(run: str) -> str:
+    name = f"run {run}" if run else "any run"
+    return f"no heartbeat of {name} in this store: it has not started, or runs on another store"

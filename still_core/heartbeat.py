@@ -1,0 +1,334 @@
+"""What a run is doing right now, written to the store for whoever watches.
+
+    Progress -> Heartbeat -> runs/<run>/heartbeat/<stage>.json -> read_heartbeats -> `still watch`
+
+One small object per stage, written over at most every two seconds by a thread of its own, so a
+slow store never holds up a stage. A stage whose figures stand still for its limit is marked as
+stalled, with the place where the program stands, the worker that has been silent longest and the
+stacks of all threads beside it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from still_core.errors import StoreError
+from still_core.progress import Progress
+
+WRITE_EVERY_S = 2.0
+RATE_WINDOW_S = 60.0
+SILENT_AFTER_S = 30.0
+"""A heartbeat this old means that its process is gone or frozen."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class State(StrEnum):
+    """How a stage fares."""
+
+    RUNNING = "running"
+    STALLED = "stalled"
+    """Its process lives, and no figure has changed for the limit."""
+    SILENT = "silent"
+    """Its process has not been heard: dead or frozen."""
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerState:
+    """One worker of a stage, as far as its owner knows."""
+
+    name: str
+    phase: str
+    in_flight: int
+    oldest_s: float
+    """Age of its oldest request, seconds."""
+    last_step_s: float
+    """Seconds since it was last seen to advance."""
+    restarts: int
+    pid: int
+    node: str
+    last_failure: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageState:
+    """One stage at one moment: the content of a heartbeat."""
+
+    run: str
+    stage: str
+    unit: str
+    done: int
+    total: int | None
+    rate: float
+    """Units per second over the last minute."""
+    seconds_left: float | None
+    """None where the end or the rate is not known."""
+    facts: dict[str, float]
+    workers: list[WorkerState]
+    state: State
+    where: str
+    """Where a stalled stage stands; empty otherwise."""
+    pid: int
+    host: str
+    started_at: float
+    written_at: float
+    advanced_at: float
+    """When a figure last changed; seconds since the epoch, like the other two."""
+
+    @property
+    def oldest_s(self) -> float:
+        """Age of the oldest request in flight, seconds; 0 where none is."""
+        return max((worker.oldest_s for worker in self.workers), default=0.0)
+
+    def seen_at(self, now: float) -> State:
+        """The state as a reader at time `now` must take it."""
+        if self.state is not State.ENDED and now - self.written_at > SILENT_AFTER_S:
+            return State.SILENT
+        return self.state
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> StageState:
+        """The inverse of `dataclasses.asdict` through JSON."""
+        workers = [WorkerState(**worker) for worker in row["workers"]]
+        return cls(**{**row, "workers": workers, "state": State(row["state"])})
+
+
+class StoreLike(Protocol):
+    """The part of `still_core.store.Store` that heartbeats need."""
+
+    @property
+    def backend(self) -> Any:
+        """Puts, scans and reads keys."""
+
+
+Probe = Callable[[], list[WorkerState]]
+_PROBES: dict[str, Probe] = {}
+
+
+def watch_workers(name: str, probe: Probe) -> None:
+    """Show the workers that `probe` tells of in every heartbeat, until `forget_workers(name)`."""
+    _PROBES[name] = probe
+
+
+def forget_workers(name: str) -> None:
+    """Undo `watch_workers`."""
+    _PROBES.pop(name, None)
+
+
+@dataclass
+class _Stage:
+    progress: Progress
+    started_at: float
+    advanced_at: float
+    history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=512))
+    stalled: bool = False
+    changed: bool = True
+
+
+class Heartbeat:
+    """A progress listener that publishes what it hears. Threads may share it."""
+
+    def __init__(
+        self,
+        store: StoreLike,
+        run: str,
+        *,
+        stall_limit_s: float = 600.0,
+        write_every_s: float = WRITE_EVERY_S,
+    ) -> None:
+        """Name the run; a thread starts with the first progress and ends with the last stage.
+
+        Args:
+            store: where heartbeats go.
+            run: name of the run.
+            stall_limit_s: a stage whose figures stand still for longer is marked as stalled.
+            write_every_s: shortest time between two writes of a stage.
+        """
+        self._store, self._run = store, run
+        self._limit, self._every = stall_limit_s, write_every_s
+        self._stages: dict[str, _Stage] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Hear of a stage; returns at once."""
+        now = time.time()
+        with self._lock:
+            stage = self._stages.get(progress.stage)
+            if stage is None:
+                stage = self._stages[progress.stage] = _Stage(progress, now, now)
+            elif _figures(progress) != _figures(stage.progress):
+                stage.advanced_at, stage.stalled = now, False
+            stage.progress, stage.changed = progress, True
+            stage.history.append((now, progress.done))
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run_thread, name="heartbeat", daemon=True
+                )
+                self._thread.start()
+        if _ended(progress):
+            self._wake.set()
+
+    def close(self) -> None:
+        """Write what is pending and end the thread; stages that did not end keep their state."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        self._wake.set()
+        if thread is not None:
+            thread.join(timeout=10)
+
+    def _run_thread(self) -> None:
+        me = threading.current_thread()
+        while True:
+            self._wake.wait(self._every)
+            self._wake.clear()
+            self._beat()
+            with self._lock:
+                if self._thread is not me:
+                    return
+                if all(_ended(stage.progress) for stage in self._stages.values()):
+                    # The next progress starts another thread.
+                    self._thread = None
+                    return
+
+    def _beat(self) -> None:
+        now = time.time()
+        with self._lock:
+            due = [
+                stage
+                for stage in self._stages.values()
+                if stage.changed or not _ended(stage.progress)
+            ]
+            for stage in due:
+                stage.changed = False
+        for stage in due:
+            key = f"runs/{self._run}/heartbeat/{stage.progress.stage}"
+            late = now - stage.advanced_at > self._limit and not _ended(stage.progress)
+            if late and not stage.stalled:
+                stage.stalled = True
+                self._put(f"{key}.stacks.txt", thread_stacks().encode())
+            self._put(f"{key}.json", json.dumps(asdict(self._state(stage, now))).encode())
+
+    def _put(self, key: str, data: bytes) -> None:
+        try:
+            self._store.backend.put(key, data)
+        except StoreError as error:
+            # Watching is a convenience: the stage goes on, and says why nobody can watch it.
+            _LOG.warning("heartbeat of run %s was not written: %s", self._run, error)
+
+    def _state(self, stage: _Stage, now: float) -> StageState:
+        progress = stage.progress
+        ended = _ended(progress)
+        rate = _rate(stage.history, now)
+        left = None
+        if progress.total is not None and rate > 0:
+            left = (progress.total - progress.done) / rate
+        workers = [] if ended else [w for probe in list(_PROBES.values()) for w in probe()]
+        state = State.ENDED if ended else State.STALLED if stage.stalled else State.RUNNING
+        return StageState(
+            run=self._run,
+            stage=progress.stage,
+            unit=progress.unit,
+            done=progress.done,
+            total=progress.total,
+            rate=rate,
+            seconds_left=0.0 if ended else left,
+            facts=dict(progress.facts),
+            workers=workers,
+            state=state,
+            where=_where(workers) if stage.stalled else "",
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            started_at=stage.started_at,
+            written_at=now,
+            advanced_at=stage.advanced_at,
+        )
+
+
+def read_heartbeats(store: StoreLike, run: str = "") -> list[StageState]:
+    """Heartbeats of a run (of the run heard of last, if none is named), oldest stage first.
+
+    Raises:
+        StoreError: the store can not be read.
+    """
+    prefix = f"runs/{run}/heartbeat/" if run else "runs/"
+    keys = [stat.key for stat in store.backend.scan(prefix)]
+    keys = [key for key in keys if "/heartbeat/" in key and key.endswith(".json")]
+    states = [StageState.from_json(json.loads(store.backend.read(key).data)) for key in keys]
+    if states and not run:
+        newest = max(states, key=lambda state: state.written_at).run
+        states = [state for state in states if state.run == newest]
+    return sorted(states, key=lambda state: state.started_at)
+
+
+def thread_stacks() -> str:
+    """Stacks of all threads of this process, innermost call first."""
+    with tempfile.TemporaryFile() as file:
+        faulthandler.dump_traceback(file=file, all_threads=True)
+        file.seek(0)
+        return file.read().decode(errors="replace")
+
+
+def _where(workers: list[WorkerState]) -> str:
+    """The silent worker if there is one, and the place where the main thread stands."""
+    busy = [worker for worker in workers if worker.in_flight]
+    place = f"main thread in {_main_frame()}"
+    if not busy:
+        return place
+    worst = max(busy, key=lambda worker: worker.last_step_s)
+    return (
+        f"worker {worst.name} (pid {worst.pid} on {worst.node}) {worst.phase}, "
+        f"no step for {worst.last_step_s:.0f} s; {place}"
+    )
+
+
+def _main_frame() -> str:
+    """The innermost frame of this project in the main thread, else the innermost of all."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    innermost = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        name = f"{frame.f_code.co_name} ({os.path.basename(file)}:{frame.f_lineno})"
+        innermost = innermost or name
+        if "still_core" in file:
+            return name if name == innermost else f"{name}, at {innermost}"
+        frame = frame.f_back
+    return innermost or "no frame"
+
+
+def _figures(progress: Progress) -> tuple[Any, ...]:
+    """The figures whose change means progress; rates and ages change by themselves."""
+    facts = {k: v for k, v in progress.facts.items() if not k.endswith("_s")}
+    return progress.done, tuple(sorted(facts.items()))
+
+
+def _ended(progress: Progress) -> bool:
+    return progress.total is not None and progress.done >= progress.total
+
+
+def _rate(history: deque[tuple[float, int]], now: float) -> float:
+    """Units per second since the last entry that is at least `RATE_WINDOW_S` old, or the first."""
+    if not history:
+        return 0.0
+    start = history[0]
+    for entry in history:
+        if now - entry[0] < RATE_WINDOW_S:
+            break
+        start = entry
+    seconds = now - start[0]
+    return (history[-1][1] - start[1]) / seconds if seconds > 0 else 0.0
