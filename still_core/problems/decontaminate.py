@@ -43,7 +43,7 @@ NUMBER_SHARE = 0.9
 _ASK = re.compile(
     r"please reason step by step[^.]*\\boxed\{\}[^.]*\.?"
     r"|(?:return|put|give|write) your final (?:answer|response) (?:with)?in \\boxed\{\}\.?"
-    r"|let'?s think step by step\.?",
+    r"|let'?s think step by step\.?|<\|\s*assistant\s*\|>",
     re.IGNORECASE,
 )
 _NOTE = re.compile(r"^\s*(?:problem|question)\s*\d*\s*[:.]\s*|^\s*\d{1,3}\s*[.)]\s+", re.IGNORECASE)
@@ -245,6 +245,19 @@ class OverlapReport:
         return [
             {**asdict(item), "share": item.share, "waiver": self.waiver} for item in self.benchmarks
         ]
+
+    def to_markdown(self) -> str:
+        """A table for people: one line per benchmark."""
+        lines = [
+            "| benchmark | problems | repeats | found in training | share | training problems |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for item in self.benchmarks:
+            lines.append(
+                f"| {item.benchmark} | {item.size} | {item.num_repeats} | {item.num_found} "
+                f"| {item.share:.1%} | {item.num_training} of {self.num_training} |"
+            )
+        return "\n".join(lines)
 
 
 def decontaminate(

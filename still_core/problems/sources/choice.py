@@ -104,7 +104,10 @@ GAOKAO_DOMAINS = {
     licence="Apache-2.0",
 )
 def gaokao(row: Any, context: Context) -> Draft:
-    """Gaokao; the subject is in the file's name. Pictures and several questions in one row are left out."""
+    """Gaokao; the subject is in the file's name.
+
+    Rows with pictures or several questions are left out.
+    """
     statement = text(row, "question")
     answers = at(row, "answer")
     if isinstance(answers, list) and len(answers) > 1:

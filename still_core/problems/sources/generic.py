@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from still_core.errors import ConfigError, explain
-from still_core.problems.fields import answer_text, at, number, optional_text, text
+from still_core.problems.fields import answer_text, at, first, number, optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, Written, register
@@ -77,6 +77,32 @@ def generic(row: Any, context: Context) -> Draft:
         solution=solution,
         responses=_responses(row, paths),
     )
+
+
+STATEMENTS = (
+    "statement",
+    "problem",
+    "Problem",
+    "question",
+    "Question",
+    "instruction",
+    "message_1",
+    "prompt.0.content",
+    "prompt",
+    "conversations.0.value",
+    "messages.0.content",
+)
+GOLDS = ("gold", "answer", "Answer", "final_answer", "reward_model.ground_truth", "Correct Answer")
+
+
+@register("any", "Any file with a statement under a usual name; the gold where there is one")
+def any_statement(row: Any, context: Context) -> Draft:
+    """For comparing statements (decontamination): a row needs no gold."""
+    statement = text(row, *STATEMENTS)
+    gold = first(row, *GOLDS)
+    if not isinstance(gold, str | int | float) or isinstance(gold, bool):
+        gold = boxed_gold(optional_text({"solution": first(row, "solution")}, "solution"))
+    return Draft(statement=statement, gold=answer_text(gold, "gold"), bucket=Bucket.OTHER)
 
 
 def _gold(row: Any, paths: dict[str, str], solution: str, choices: tuple[str, ...]) -> str:

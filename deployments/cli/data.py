@@ -1,0 +1,140 @@
+"""`still data`: build a training set, look into it, hold training data against benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from still_core.problems.problem import Problem
+
+
+def build(
+    *,
+    recipe: str,
+    out: str,
+    set: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    workers: int = 1,
+) -> None:
+    """Build D_0 by a recipe and publish it in a store.
+
+    Parameters
+    ----------
+    recipe
+        Name of a preset, or a YAML or JSON file.
+    out
+        Store: a folder or `s3://bucket/prefix`.
+    set
+        A change to the recipe, `section.key=value`; may be given several times.
+    workers
+        Verifier processes.
+    """
+    from still_core.dataset import build_dataset, read_funnels
+    from still_core.recipes.loading import load_recipe
+    from still_core.store import Store
+    from still_core.terminal import TerminalProgress
+    from tasks.preflight import fingerprint_sources
+
+    loaded = load_recipe(recipe, set or ())
+    benchmarks = [one.source for one in loaded.problems.benchmarks]
+    files = fingerprint_sources([*loaded.problems.sources, *benchmarks])
+    store = Store(out)
+    with TerminalProgress() as progress:
+        handle = build_dataset(loaded, store, files=files, workers=workers, progress=progress)
+    for title, one in read_funnels(store, handle).items():
+        print(f"{title}\n{one.to_markdown()}\n", file=sys.stderr)
+    print(handle.uri)
+
+
+def funnel(uri: str) -> None:
+    """Print what each step kept and dropped, by reason.
+
+    Parameters
+    ----------
+    uri
+        What `still data build` printed, or a store, whose newest data set is taken.
+    """
+    from still_core.dataset import find_dataset, read_funnels
+
+    store, handle = find_dataset(uri)
+    print(f"{handle.name} {handle.version}")
+    for title, one in read_funnels(store, handle).items():
+        print(f"\n{title}\n\n{one.to_markdown()}")
+
+
+def show(uri: str, row: str) -> None:
+    """Print one row and its lineage.
+
+    Parameters
+    ----------
+    uri
+        What `still data build` printed, or a store, whose newest data set is taken.
+    row
+        Number of a demonstration, or the id of a demonstration, response or problem.
+    """
+    from still_core.dataset import describe_row, find_dataset
+
+    store, handle = find_dataset(uri)
+    print(describe_row(store, handle, row))
+
+
+def decontaminate(
+    *,
+    train: str,
+    benchmarks: Annotated[list[str], Parameter(consume_multiple=True)],
+    out: Path | None = None,
+    ngram: int = 8,
+    containment: float = 0.6,
+    threshold: float = 0.0,
+    waiver: str = "",
+) -> None:
+    """Find benchmark problems in training data; fails where there are more than allowed.
+
+    Parameters
+    ----------
+    train
+        A file or folder of problems (any of the known forms), or a data set that
+        `still data build` made.
+    benchmarks
+        `NAME=FILE` each; where NAME is a known benchmark (`aime24`, `math-oai`, ...), FILE is read
+        in its form.
+    out
+        JSONL of every overlap found.
+    ngram
+        Words in one n-gram.
+    containment
+        Share of a benchmark problem's n-grams in a training problem that is overlap.
+    threshold
+        Share of a benchmark's problems that may be in the training data.
+    waiver
+        Who allows more, and why.
+    """
+    from still_core.problems.comparison import parse_benchmarks, write_overlaps
+    from still_core.problems.decontaminate import decontaminate as compare
+    from still_core.problems.decontaminate import require_clean
+    from still_core.problems.recipe import DecontaminateRecipe
+
+    gate = DecontaminateRecipe(
+        ngram=ngram, containment=containment, threshold=threshold, waiver=waiver
+    )
+    report = compare(_training_problems(train), parse_benchmarks(benchmarks), recipe=gate)
+    print(report.to_markdown())
+    if out is not None:
+        write_overlaps(report, out)
+    require_clean(report, threshold=threshold, waiver=waiver)
+
+
+def _training_problems(train: str) -> list[Problem]:
+    """Problems of a file, or the statements of a published data set."""
+    from still_core.problems.comparison import read_statements
+
+    if "/manifests/" not in train:
+        return read_statements("train", train)
+    from still_core.dataset import find_dataset
+    from still_core.problems.comparison import problems_of_rows
+
+    store, handle = find_dataset(train)
+    return problems_of_rows(store.read_rows(handle))
