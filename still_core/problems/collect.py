@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -239,4 +239,14 @@ def _miniature(spec: SourceSpec) -> list[Problem]:
                 "bad miniature path", got=spec.path, expected="miniature:DOMAIN/LEVEL?count=&seed="
             )
         )
-    return list(generate(domain, level, count, seed))
+    return [
+        replace(
+            problem,
+            id=f"{spec.name}/{problem.row}",
+            source=spec.name,
+            kind=spec.kind or problem.kind,
+            domain=spec.domain or problem.domain,
+            bucket=spec.bucket or problem.bucket,
+        )
+        for problem in generate(domain, level, count, seed)
+    ]
