@@ -25,7 +25,9 @@ def paper_claims(data: ReportData) -> list[Claim]:
     """All claims, held against the run's rows, explorations and difficulty rates."""
     backbone = data.rows[0]
     imitated = next((row for row in data.rows if row.distill and not row.explore), None)
-    explored = [row for row in data.rows if row.explore]
+    # Rows of another method (SFT & DPO) are variants beside the rounds, not further rounds.
+    method = imitated.method if imitated else "SFT"
+    explored = [row for row in data.rows if row.explore and row.method == method]
     return [
         _imitation_elicits(backbone, imitated),
         *_each_round_gains(imitated, explored),
@@ -162,7 +164,8 @@ def _both(before: ModelRow, after: ModelRow, level: str) -> bool:
 
 
 def _points(before: ModelRow, after: ModelRow, level: str) -> float:
-    return 100.0 * (after.levels[level].accuracy - before.levels[level].accuracy)
+    # Rounded: 0.3 - 0.2 must count as ten points, and is a little less in floating point.
+    return round(100.0 * (after.levels[level].accuracy - before.levels[level].accuracy), 9)
 
 
 def _ratio(before: ModelRow, after: ModelRow, level: str) -> float:

@@ -48,8 +48,8 @@ h3{font-size:15px;margin:20px 0 6px}p{margin:6px 0}.soft{color:var(--soft)}
 th,td{padding:5px 14px 5px 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--soft);vertical-align:bottom}
 .n{text-align:right}td small{display:block;color:var(--soft);white-space:nowrap}
-ul.claims{list-style:none;padding:0;margin:0}ul.claims li{padding:7px 0 7px 118px;position:relative;
-border-bottom:1px solid var(--line)}ul.claims b{position:absolute;left:0;width:110px}
+ul.claims{list-style:none;padding:0;margin:0}ul.claims li{padding:7px 0 7px 132px;position:relative;
+border-bottom:1px solid var(--line)}ul.claims b{position:absolute;left:0;width:124px}
 .yes{color:var(--good)}.no{color:var(--bad)}.none{color:var(--soft)}
 figure{margin:14px 0;color:var(--ink)}figure svg{max-width:100%;height:auto}
 details{background:var(--card);border:1px solid var(--line);border-radius:6px;margin:6px 0;
@@ -135,7 +135,7 @@ def _accuracy(data: ReportData) -> str:
             count(row.explore),
             f"{row.thought_tokens:.1f}",
             f"{percent(row.truncated_rate)} %",
-            lucky_text(row.lucky, row.lucky_checked),
+            _lucky(row),
             *(_score(data, row, name) for name in names),
         ]
         for row in data.rows
@@ -144,9 +144,16 @@ def _accuracy(data: ReportData) -> str:
         _table(heads, rows)
         + '<p class="soft">Accuracy in %, its 95 % Wilson interval, the gain relative to the first '
         "row (in points where that solves nothing), and the exact two-sided paired test against "
-        "the row above. Lucky: right answers after a wrong thought.</p>"
-        + f"<figure>{plots.accuracy_plot(data.rows)}</figure>"
+        "the row above. Lucky: right answers after a wrong thought, of those whose "
+        "thought was checked.</p>" + f"<figure>{plots.accuracy_plot(data.rows)}</figure>"
     )
+
+
+def _lucky(row: ModelRow) -> str:
+    if not row.lucky_checked:
+        return "-"
+    share = percent(row.lucky / row.lucky_checked)
+    return f"{share} %<small>{row.lucky} of {row.lucky_checked}</small>"
 
 
 def _score(data: ReportData, row: ModelRow, name: str) -> str:

@@ -18,8 +18,8 @@ from still_core.report.text import (
     table,
 )
 
-ROW_HEAD_WIDTH, BENCHMARK_WIDTH = 42, 13
-"""Columns of the terminal that a row's name and counts take, and each benchmark."""
+COUNT_WIDTH, SCORE_WIDTH, GAP = 7, 11, 3
+"""Columns of the terminal: a count, a score (`97.5-100.0 `), and between two cells."""
 
 
 def benchmark_names(data: ReportData) -> list[str]:
@@ -37,7 +37,9 @@ def accuracy_table(data: ReportData, *, width: int = 120) -> str:
         width: columns; benchmarks that do not fit beside the others go into further blocks.
     """
     names = benchmark_names(data)
-    fitting = max(1, (width - ROW_HEAD_WIDTH) // BENCHMARK_WIDTH)
+    head = max(len(row.method) for row in data.rows) + 3 * COUNT_WIDTH + 4 * GAP
+    widest = max([SCORE_WIDTH, *(len(line) for name in names for line in _folded(name))])
+    fitting = max(1, (width - head) // (widest + GAP))
     blocks = [
         _terminal_block(data, names[start : start + fitting], width)
         for start in range(0, len(names), fitting)
@@ -59,7 +61,8 @@ def _terminal_block(data: ReportData, names: list[str], width: int) -> str:
         grid.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     for name in names:
         n = max(row.benchmarks[name].n for row in data.rows if name in row.benchmarks)
-        grid.add_column(f"{name.replace('-', '-' + chr(10), 1)}\nn = {n}", justify="right")
+        heading = "\n".join([*_folded(name), f"n = {n}"])
+        grid.add_column(heading, justify="right", overflow="fold")
     for row in data.rows:
         grid.add_row(
             row.method,
@@ -71,6 +74,12 @@ def _terminal_block(data: ReportData, names: list[str], width: int) -> str:
     out = StringIO()
     Console(file=out, width=width, color_system=None, legacy_windows=False).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+
+
+def _folded(name: str) -> list[str]:
+    """A benchmark's name in two lines, broken before its last part: `arithmetic-` `normal`."""
+    first, dash, last = name.rpartition("-")
+    return [first + dash, last] if dash else [name]
 
 
 def _terminal_cell(row: ModelRow, name: str) -> str:

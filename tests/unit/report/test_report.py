@@ -271,6 +271,14 @@ def test_a_backbone_that_solves_nothing_gives_gains_in_points() -> None:
     assert gain_text(0.902, 0.8, 12.75) == "+12.8 %"
 
 
+def test_rows_of_another_method_are_no_further_rounds() -> None:
+    rows = [BACKBONE, made_row(0, 0.8, 0.2), made_row(9, 0.85, 0.3)]
+    aligned = replace(made_row(9, 0.5, 0.1), method="SFT & DPO")
+    states = verdicts([*rows, aligned])
+    assert not any("round 2" in text for text in states)
+    assert shown(states, "at least 10 points") is True
+
+
 def test_a_run_without_rounds_says_not_measured() -> None:
     states = verdicts([BACKBONE])
     assert shown(states, "at least 25 points") is None
@@ -321,7 +329,9 @@ def test_tables_name_every_row_and_benchmark(report: ReportData) -> None:
 
 @pytest.mark.parametrize(("width", "blocks"), [(60, 4), (80, 2), (120, 1)])
 def test_the_terminal_table_fits_the_terminal(report: ReportData, width: int, blocks: int) -> None:
-    lines = accuracy_table(report, width=width).splitlines()[:-1]
+    renamed = replace(report.rows[-1], method="SFT & DPO")
+    lines = accuracy_table(replace(report, rows=(*report.rows, renamed)), width=width).splitlines()
+    lines = lines[:-1]
     assert max(map(len, lines)) <= width
     assert sum("Backbone" in line for line in lines) == blocks
     assert not any("\u2026" in line for line in lines), "nothing is cut"
