@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from still_core.evaluate.answers import (
@@ -31,7 +32,7 @@ class ModelEvaluation:
 
     @property
     def label(self) -> str:
-        """The model's name in plots and lists."""
+        """Method and counts; `model_labels` tells models with equal counts apart."""
         return model_label(self.method, self.distill, self.explore)
 
 
@@ -96,10 +97,23 @@ def _p_values(
     }
 
 
-def build_difficulty_rates(models: Iterable[ModelEvaluation]) -> tuple[DifficultyRate, ...]:
+def model_labels(models: Sequence[ModelEvaluation]) -> list[str]:
+    """Labels made unique: a round that found nothing has the counts of the row before."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for model in models:
+        seen[model.label] += 1
+        again = f" ({seen[model.label]})" if seen[model.label] > 1 else ""
+        labels.append(model.label + again)
+    return labels
+
+
+def build_difficulty_rates(models: Sequence[ModelEvaluation]) -> tuple[DifficultyRate, ...]:
     """Pass rate and thought length of every model by domain and difficulty."""
     return tuple(
-        rate for model in models for rate in rates_by_difficulty(model.label, model.answers)
+        rate
+        for label, model in zip(model_labels(models), models, strict=True)
+        for rate in rates_by_difficulty(label, model.answers)
     )
 
 
@@ -112,10 +126,10 @@ def choose_samples(
     same answers always give the same samples. The backbone gives samples too.
     """
     pools: dict[str, list[tuple[str, EvaluatedAnswer]]] = {"right": [], "wrong": [], "cut": []}
-    for model in models:
+    for label, model in zip(model_labels(models), models, strict=True):
         for answer in model.answers:
             kind = "right" if answer.correct else "cut" if answer.truncated else "wrong"
-            pools[kind].append((model.label, answer))
+            pools[kind].append((label, answer))
     wanted = {"right": right, "wrong": wrong, "cut": truncated}
     return tuple(
         _sample(method, answer)

@@ -25,9 +25,7 @@ def paper_claims(data: ReportData) -> list[Claim]:
     """All claims, held against the run's rows, explorations and difficulty rates."""
     backbone = data.rows[0]
     imitated = next((row for row in data.rows if row.distill and not row.explore), None)
-    # Rows of another method (SFT & DPO) are variants beside the rounds, not further rounds.
-    method = imitated.method if imitated else "SFT"
-    explored = [row for row in data.rows if row.explore and row.method == method]
+    explored = _rounds(data.rows, imitated)
     return [
         _imitation_elicits(backbone, imitated),
         *_each_round_gains(imitated, explored),
@@ -38,6 +36,18 @@ def paper_claims(data: ReportData) -> list[Claim]:
         _first_round_gains_most(imitated, explored),
         _answers_are_earned(data),
     ]
+
+
+def _rounds(rows: Sequence[ModelRow], imitated: ModelRow | None) -> list[ModelRow]:
+    """The rows of the explore rounds, one that found nothing included.
+
+    Rows of another method (SFT & DPO) or of another D_0 are variants beside the rounds.
+    """
+    if imitated is None:
+        return []
+    later = rows[rows.index(imitated) + 1 :]
+    kind = (imitated.method, imitated.distill)
+    return [row for row in later if (row.method, row.distill) == kind]
 
 
 def _imitation_elicits(backbone: ModelRow, imitated: ModelRow | None) -> Claim:

@@ -14,7 +14,12 @@ from still_core.errors import ConfigError, DataError
 from still_core.evaluate.answers import BenchmarkScore, EvaluatedAnswer
 from still_core.evaluate.paired import two_sided_sign_p
 from still_core.refine.funnel import FunnelStep
-from still_core.report.build import ModelEvaluation, build_rows, choose_samples
+from still_core.report.build import (
+    ModelEvaluation,
+    build_rows,
+    choose_samples,
+    model_labels,
+)
 from still_core.report.claims import paper_claims
 from still_core.report.data import Curve, FunnelTable, ModelRow, ReportData, StageTime
 from still_core.report.files import find_report, load_report, write_report
@@ -277,6 +282,17 @@ def test_rows_of_another_method_are_no_further_rounds() -> None:
     states = verdicts([*rows, aligned])
     assert not any("round 2" in text for text in states)
     assert shown(states, "at least 10 points") is True
+
+
+def test_a_round_that_found_nothing_is_a_round_that_does_not_show() -> None:
+    states = verdicts([BACKBONE, made_row(0, 0.8, 0.2), made_row(0, 0.8, 0.2, p=1.0)])
+    assert shown(states, "round 1") is False
+    assert shown(states, "at least 10 points") is False
+
+
+def test_models_with_equal_counts_get_different_labels() -> None:
+    twice = [ModelEvaluation(method="SFT", distill=5, explore=0, answers=())] * 2
+    assert model_labels(twice) == ["SFT 5", "SFT 5 (2)"]
 
 
 def test_a_run_without_rounds_says_not_measured() -> None:
