@@ -116,6 +116,31 @@ def test_a_gpu_beside_cpu_builds_is_told() -> None:
     assert doctor.check_gpu([], {"vllm": "1", "torch": "2.13.0"}).status is Status.FAIL
 
 
+def test_gpus_are_read_from_the_drivers_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.find_gpus() == []
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 81559 MiB, 560.1'\n")
+    tool.chmod(0o755)
+    assert doctor.find_gpus() == ["NVIDIA H100, 81559 MiB, 560.1"]
+
+
+def test_without_bubblewrap_code_problems_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "is missing" in doctor.check_isolation().found
+    tool = tmp_path / "bwrap"
+    tool.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    finding = doctor.check_isolation()
+    assert finding.status is Status.WARN
+    assert "uid map: Permission denied" in finding.found
+    assert "user namespaces" in finding.remedy
+
+
 def test_a_prefect_server_is_asked_for_its_health(server: str) -> None:
     def status(path: str) -> Status:
         return doctor.check_prefect({"PREFECT_API_URL": server + path}).status
