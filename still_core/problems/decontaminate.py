@@ -46,7 +46,11 @@ _ASK = re.compile(
     r"|let'?s think step by step\.?|<\|\s*assistant\s*\|>",
     re.IGNORECASE,
 )
-_NOTE = re.compile(r"^\s*(?:problem|question)\s*\d*\s*[:.]\s*|^\s*\d{1,3}\s*[.)]\s+", re.IGNORECASE)
+_NOTE = re.compile(
+    r"^\s*(?:problem|question|example)\s*\d*\s*[:.]?\s+|^\s*\d{1,3}\s*[.)]\s+|\(\s*\d+ points?\s*\)",
+    re.IGNORECASE,
+)
+"""A number or marks in front of the statement, as collections of exam papers keep them."""
 _WRAPPERS = re.compile(
     r"\\(?:text|textrm|textbf|textit|mathrm|mathbf|mathit|mathsf|operatorname|mbox|hbox|emph|rm|bf"
     r"|left|right|big|Big|bigg|Bigg|bigl|bigr|displaystyle|limits|nolimits|quad|qquad|hspace|vspace"
@@ -85,7 +89,7 @@ def words(statement: str) -> list[str]:
 
 def _plain(statement: str) -> str:
     text = unicodedata.normalize("NFKC", statement)
-    text = _NOTE.sub("", _FIGURE.sub(" ", _ASK.sub(" ", text)), count=1)
+    text = _NOTE.sub("", _FIGURE.sub(" ", _ASK.sub(" ", text)), count=2)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     return _ENVIRONMENTS.sub(" ", _WRAPPERS.sub(" ", text)).lower()

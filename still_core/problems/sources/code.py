@@ -106,7 +106,10 @@ def humaneval(row: Any, context: Context) -> Draft:
         entry_point=entry_point,
     )
     ask = f"Complete this Python function:\n\n```python\n{prompt}\n```"
-    return _draft(ask, gold, solution=prompt + "\n" + optional_text(row, "canonical_solution"))
+    # Taken as it stands: its first line's indentation is part of the program.
+    body = first(row, "canonical_solution")
+    solution = f"{prompt}\n{body}" if isinstance(body, str) else ""
+    return _draft(ask, gold, solution=solution)
 
 
 @register(
