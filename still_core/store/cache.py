@@ -28,6 +28,10 @@ class ReadCache:
         self._verified: set[str] = set()
         self._lock = threading.Lock()
 
+    def path(self, ref: ObjectRef) -> Path:
+        """Where the file of `ref` is kept, if it is."""
+        return self._objects / ref.sha256
+
     def get(self, ref: ObjectRef) -> Path | None:
         """The file of `ref` if it is here and whole; a damaged one is dropped."""
         path = self._objects / ref.sha256

@@ -81,6 +81,7 @@ class Store:
         self._arguments = (str(root), cache, cache_limit_bytes, retry)
         self._backend = _open_backend(str(root), retry)
         self._clock: float | None = None
+        self._verified: set[str] = set()
         self._cache = ReadCache(
             cache or _default_cache(self._backend), limit_bytes=cache_limit_bytes
         )
@@ -241,6 +242,29 @@ class Store:
         folder = self._cache.tree(manifest.digest, objects, self._fetch_object)
         crashpoint("after-fetch")
         return folder
+
+    def local_copy(self, key: str, ref: ObjectRef) -> Path:
+        """A local file with the bytes of `key`, verified once per process; not to be written to.
+
+        For rooms that keep their own keys (the bank).
+
+        Raises:
+            MissingError: `key` is not in the store.
+            CorruptionError: it does not fit `ref`.
+        """
+        path = self._cache.path(ref) if self._caches() else Path(self.root) / key
+        if ref.sha256 in self._verified and path.is_file():
+            return path
+        if self._caches():
+            path = self._cache.get(ref) or self._cache.put(
+                ref, lambda target: self._download(key, ref, target)
+            )
+        elif not path.exists():
+            raise MissingError(explain("not in the store", got=f"{self.root}/{key}"))
+        elif not is_whole(path, ref):
+            raise _damaged(key, ref, path.lstat().st_size, sha256_of(path))
+        self._verified.add(ref.sha256)
+        return path
 
     def list(self, name_prefix: str = "") -> builtins.list[Handle]:
         """Handles of all published versions whose name begins with `name_prefix`."""
@@ -409,7 +433,7 @@ class Store:
         def check(tagged: Tagged) -> bytes:
             found = hashlib.sha256(tagged.data).hexdigest()
             if len(tagged.data) != ref.size or found != ref.sha256:
-                raise _damaged(ref, len(tagged.data), found)
+                raise _damaged(ref.key, ref, len(tagged.data), found)
             return tagged.data
 
         return self._read_checked(ref.key, check)
@@ -417,23 +441,23 @@ class Store:
     def _object_path(self, ref: ObjectRef) -> Path:
         """The object in the cache, fetched and verified where it is not there."""
         return self._cache.get(ref) or self._cache.put(
-            ref, lambda target: self._download(ref, target)
+            ref, lambda target: self._download(ref.key, ref, target)
         )
 
-    def _download(self, ref: ObjectRef, target: Path) -> None:
+    def _download(self, key: str, ref: ObjectRef, target: Path) -> None:
         for attempt in range(READS_OF_DAMAGED):
             target.unlink(missing_ok=True)
-            self._backend.download(ref.key, target)
+            self._backend.download(key, target)
             if is_whole(target, ref):
                 return
             if self._backend.is_local or attempt + 1 == READS_OF_DAMAGED:
-                raise _damaged(ref, target.stat().st_size, sha256_of(target))
+                raise _damaged(key, ref, target.stat().st_size, sha256_of(target))
 
     def _fetch_object(self, ref: ObjectRef, target: Path) -> None:
         if self._caches():
             os.link(self._object_path(ref), target)
         else:
-            self._download(ref, target)
+            self._download(ref.key, ref, target)
 
     def _arrow(self, handle: Handle) -> pa.Table:
         return decode_table(self.read_bytes(handle, TABLE_FILE), f"{handle.name}/{TABLE_FILE}")
@@ -493,10 +517,10 @@ def _measure(source: Path | bytes) -> ObjectRef:
     return ObjectRef(sha256=sha256_of(source), size=source.stat().st_size)
 
 
-def _damaged(ref: ObjectRef, size: int, sha256: str) -> CorruptionError:
+def _damaged(key: str, ref: ObjectRef, size: int, sha256: str) -> CorruptionError:
     expected = f"{ref.size} bytes, sha256 {ref.sha256}"
     return CorruptionError(
-        explain(f"{ref.key} is damaged", got=f"{size} bytes, sha256 {sha256}", expected=expected)
+        explain(f"{key} is damaged", got=f"{size} bytes, sha256 {sha256}", expected=expected)
     )
 
 

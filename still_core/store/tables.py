@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from still_core.errors import CorruptionError, DataError, explain
@@ -32,12 +33,12 @@ def table_bytes(rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> bytes:
     return encode_table({name: _array(name, columns[name]) for name in sorted(columns)})
 
 
-def encode_table(columns: dict[str, pa.Array], *, metadata: dict[str, str] | None = None) -> bytes:
+def encode_table(columns: dict[str, pa.Array], *, rows_per_group: int = 65536) -> bytes:
     """Parquet bytes of typed columns, zstd, with a checksum on each page."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(columns).replace_schema_metadata(metadata)
+    table = pa.table(columns)
     sink = io.BytesIO()
     pq.write_table(
         table,
@@ -46,7 +47,7 @@ def encode_table(columns: dict[str, pa.Array], *, metadata: dict[str, str] | Non
         version="2.6",
         write_page_checksum=True,
         store_schema=False,
-        row_group_size=65536,
+        row_group_size=rows_per_group,
     )
     return sink.getvalue()
 
@@ -61,9 +62,43 @@ def decode_table(data: bytes, key: str, columns: list[str] | None = None) -> pa.
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(io.BytesIO(data), columns=columns)
+        return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
+
+
+def open_table(
+    path: Path, key: str, *, columns: list[str] | None = None, rows: Iterable[int] | None = None
+) -> pa.Table:
+    """Some columns and rows (all for None, else ascending) of a Parquet file on disk.
+
+    Raises:
+        CorruptionError: not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+            if rows is None:
+                return file.read(columns=columns, use_threads=False)
+            return _read_some(file, sorted(rows), columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
+
+
+def _read_some(file: Any, rows: list[int], columns: list[str] | None) -> pa.Table:
+    """Decode only the row groups that hold `rows`."""
+    groups, places, first, decoded = [], [], 0, 0
+    for group in range(file.metadata.num_row_groups):
+        size = file.metadata.row_group(group).num_rows
+        wanted = [row - first for row in rows if first <= row < first + size]
+        if wanted:
+            groups.append(group)
+            places += [decoded + row for row in wanted]
+            decoded += size
+        first += size
+    return file.read_row_groups(groups, columns=columns, use_threads=False).take(places)
 
 
 def _array(name: str, values: Any) -> pa.Array:

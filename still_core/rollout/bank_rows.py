@@ -1,0 +1,110 @@
+"""How rollouts and verdicts stand in the bank's shards: columns, types, and what can be stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from still_core.errors import DataError, explain
+from still_core.rollout.rollout import Rollout
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from still_core.verify.verdict import Verdict
+
+HEAVY_COLUMNS = ("text", "token_ids", "logprobs")
+LIGHT_COLUMNS = (
+    "id",
+    "problem_id",
+    "problem_digest",
+    "policy_digest",
+    "policy_version",
+    "engine_build",
+    "sample_index",
+    "finish_reason",
+    "num_tokens",
+    "outcome",
+    "extracted",
+    "rule",
+    "verifier_version",
+)
+"""What the index keeps in memory, about 300 bytes a rollout."""
+
+VERDICT_COLUMNS = ("id", "outcome", "extracted", "rule", "verifier_version")
+
+
+def check_storable(rollout: Rollout) -> None:
+    """Raise DataError for a rollout without an id, or with log-probs that do not fit its tokens."""
+    if not rollout.id:
+        raise DataError(explain("a rollout without an id can not be banked"))
+    if len(rollout.logprobs) not in (0, len(rollout.token_ids)):
+        expected = f"{len(rollout.token_ids)}, one per token"
+        what = f"rollout {rollout.id}: number of log-probs"
+        raise DataError(explain(what, got=len(rollout.logprobs), expected=expected))
+
+
+def storable(rollout: Rollout) -> Rollout:
+    """Lone surrogates are no UTF-8: they become U+FFFD, the token ids keep the truth."""
+    text, extracted = _well_formed(rollout.text), rollout.extracted
+    if extracted is not None:
+        extracted = _well_formed(extracted)
+    return replace(rollout, text=text, extracted=extracted)
+
+
+def _well_formed(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def rollout_row(rollout: Rollout) -> dict[str, Any]:
+    """A flat row with the number of tokens."""
+    return {**rollout.to_row(), "num_tokens": len(rollout.token_ids)}
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """The columns of a rollout that a verdict fills."""
+    return {
+        "outcome": str(verdict.outcome),
+        "extracted": verdict.extracted,
+        "rule": verdict.rule,
+        "verifier_version": verdict.verifier_version,
+    }
+
+
+def differs(rollout: Rollout, verdict: Verdict) -> bool:
+    """Whether the verdict says something else than the rollout's own."""
+    return any(getattr(rollout, name) != value for name, value in verdict_row(verdict).items())
+
+
+def columns_of(rows: list[dict[str, Any]], schema: pa.Schema) -> dict[str, pa.Array]:
+    """Typed columns of rows."""
+    import pyarrow as pa
+
+    return {field.name: pa.array([row[field.name] for row in rows], field.type) for field in schema}
+
+
+def rollout_schema() -> pa.Schema:
+    """Column types of a shard of rollouts."""
+    import pyarrow as pa
+
+    kinds: dict[str, pa.DataType] = {
+        "policy_version": pa.int32(),
+        "sample_index": pa.int32(),
+        "num_tokens": pa.int32(),
+        "seed": pa.int64(),
+        "token_ids": pa.list_(pa.int32()),
+        "logprobs": pa.list_(pa.float32()),
+    }
+    names = [*Rollout.__dataclass_fields__, "num_tokens"]
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names])
+
+
+def verdict_schema() -> pa.Schema:
+    """Column types of a shard of verdicts."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in VERDICT_COLUMNS])

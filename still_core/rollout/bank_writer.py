@@ -1,0 +1,143 @@
+"""The appending side of the bank: a buffer, and a thread that makes it durable."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from still_core.errors import StoreError, explain
+from still_core.rollout.bank_rows import (
+    check_storable,
+    columns_of,
+    rollout_row,
+    rollout_schema,
+    storable,
+)
+from still_core.rollout.rollout import Rollout
+from still_core.store.shardlog import ShardLog, ShardWriter
+
+FLUSH_S = 2.0
+MAX_BUFFERED_ROWS = 4096
+MAX_BUFFERED_TOKENS = 4 * 2**20
+
+
+class BankWriter:
+    """Appends rollouts; a thread makes them durable within `flush_s`."""
+
+    def __init__(
+        self, holds: Callable[[Rollout], bool], shards: ShardLog, *, owner: str, flush_s: float
+    ) -> None:
+        self._holds, self._shards = holds, shards
+        self.owner = owner
+        self._flush_s = flush_s
+        self._names = ShardWriter()
+        self._buffer: list[Rollout] = []
+        self._buffered_tokens = 0
+        self._oldest_at = 0.0
+        self._seen: dict[str, bool] = {}
+        self._failure: StoreError | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._flushing = threading.Lock()
+        self._num_durable = 0
+        self._thread = threading.Thread(target=self._run, name=f"bank {owner}", daemon=True)
+        self._thread.start()
+
+    @property
+    def num_durable(self) -> int:
+        """Rollouts of this writer that no crash can take away any more."""
+        return self._num_durable
+
+    def append(self, rollout: Rollout) -> None:
+        """Take one rollout; nothing happens where its id is already there, judged as well.
+
+        Raises:
+            DataError: it has no id, or log-probs that do not fit its tokens.
+            StoreError: an earlier flush failed for good; nothing was dropped, `flush` tries again.
+        """
+        check_storable(rollout)
+        judged = bool(rollout.outcome)
+        with self._changed:
+            if self._closed:
+                raise StoreError(explain("the bank's writer is closed", got=self.owner))
+            if self._failure is not None:
+                raise self._failure
+            if self._seen.get(rollout.id) in (True, judged) or self._holds(rollout):
+                return
+            self._seen[rollout.id] = judged
+            if not self._buffer:
+                self._oldest_at = time.monotonic()
+            self._buffer.append(storable(rollout))
+            self._buffered_tokens += len(rollout.token_ids)
+            self._changed.notify()
+
+    def flush(self) -> None:
+        """Make everything appended so far durable before returning.
+
+        Raises:
+            StoreError: the store refused for good; the rollouts stay buffered.
+        """
+        with self._flushing:
+            with self._changed:
+                batch, self._buffer = self._buffer, []
+                self._buffered_tokens = 0
+            if not batch:
+                return
+            try:
+                rows = [rollout_row(rollout) for rollout in batch]
+                self._shards.write(columns_of(rows, rollout_schema()), self._names.next_name())
+            except BaseException:
+                with self._changed:
+                    self._buffer = batch + self._buffer
+                    self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer)
+                raise
+            self._num_durable += len(batch)
+            self._failure = None
+
+    def close(self) -> None:
+        """Flush and end; calling it again does nothing."""
+        with self._changed:
+            already, self._closed = self._closed, True
+            self._changed.notify()
+        if not already:
+            self._thread.join()
+            self.flush()
+
+    def __enter__(self) -> BankWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not self._is_due():
+                    self._changed.wait(self._patience())
+                if self._closed:
+                    return
+            try:
+                self.flush()
+            except Exception as error:
+                # Told to the next `append`; the retries of the back end are already spent.
+                self._failure = StoreError(explain(f"can not bank rollouts ({error})"))
+                time.sleep(self._flush_s)
+
+    def _is_due(self) -> bool:
+        if not self._buffer:
+            return False
+        full = len(self._buffer) >= MAX_BUFFERED_ROWS
+        return full or self._buffered_tokens >= MAX_BUFFERED_TOKENS or self._patience() <= 0
+
+    def _patience(self) -> float:
+        """Seconds until the oldest buffered row must go; half of `flush_s` is left for the put."""
+        if not self._buffer:
+            return 3600.0
+        return self._oldest_at + self._flush_s / 2 - time.monotonic()

@@ -1,0 +1,325 @@
+"""The rollout bank on a folder and on a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from still_core.errors import ConfigError, DataError, StoreError
+from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.rollout.bank import RolloutBank
+from still_core.rollout.rollout import FinishReason, Rollout
+from still_core.store import Store
+from still_core.verify.verdict import Outcome, Verdict
+
+
+def make_rollout(number: int, *, problem: str = "p", policy: str = "a" * 16, **changes) -> Rollout:
+    base = Rollout(
+        id=f"{number:016x}",
+        problem_id=f"src/{problem}",
+        problem_digest=f"digest-{problem}",
+        policy_digest=policy,
+        policy_version=0,
+        prompt_digest="prompt",
+        sampling_digest="sampling",
+        engine_build="fake 1",
+        sample_index=number,
+        seed=number,
+        text=f"thought {number} \\boxed{{{number}}}",
+        token_ids=(number, number + 1, number + 2),
+        logprobs=(-0.5, -0.25, -0.125),
+        finish_reason=FinishReason.STOP,
+        outcome="correct" if number % 2 else "wrong",
+        extracted=str(number),
+        rule="string",
+        verifier_version="v1",
+    )
+    return replace(base, **changes)
+
+
+@pytest.fixture
+def store(store_root: str, tmp_path: Path) -> Store:
+    """An empty store with its own cache."""
+    return Store(store_root, cache=tmp_path / "cache")
+
+
+def shard_keys(store: Store) -> list[str]:
+    return [stat.key for stat in store.backend.scan("bank/rollouts/")]
+
+
+def test_rollouts_come_back_as_they_were_in_another_process_view(store: Store) -> None:
+    rollouts = [make_rollout(n) for n in range(10)]
+    with RolloutBank(store).writer(owner="run/actor") as writer:
+        for rollout in rollouts:
+            writer.append(rollout)
+    found = RolloutBank(store).get([r.id for r in rollouts] + ["missing"])
+    assert list(found.values()) == rollouts
+
+
+def test_an_unverified_rollout_keeps_its_empty_fields(store: Store) -> None:
+    bare = make_rollout(1, outcome="", extracted=None, rule="", verifier_version="")
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(bare)
+    assert bank.get([bare.id])[bare.id] == bare
+
+
+def test_each_id_counts_once_however_often_it_is_written(store: Store) -> None:
+    for _ in range(3):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(1))
+            writer.append(make_rollout(1))
+            writer.append(make_rollout(2))
+    bank = RolloutBank(store)
+    assert [r.id for r in bank.scan()] == [make_rollout(1).id, make_rollout(2).id]
+    assert bank.stats().rollouts == 2
+
+
+def test_all_readers_choose_the_same_of_two_rows_with_one_id(store: Store) -> None:
+    for text in ("first", "second"):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(1, text=text))
+        time.sleep(0.002)
+    early = RolloutBank(store)
+    assert early.get([make_rollout(1).id])[make_rollout(1).id].text == "first"
+    with RolloutBank(store).writer(owner="o") as writer:
+        writer.append(make_rollout(1, text="third"))
+    assert [r.text for r in early.scan()] == ["first"]
+    assert [r.text for r in RolloutBank(store).scan()] == ["first"]
+
+
+def test_a_judged_row_wins_over_an_unjudged_one(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(make_rollout(1, outcome=""))
+        writer.append(make_rollout(1, outcome="correct"))
+        writer.append(make_rollout(1, outcome=""))
+    assert [r.outcome for r in bank.scan()] == ["correct"]
+
+
+def test_an_appended_rollout_is_durable_within_the_flush_time(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o", flush_s=1.0) as writer:
+        writer.append(make_rollout(1))
+        deadline = time.monotonic() + 1.5
+        while not RolloutBank(store).get([make_rollout(1).id]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert RolloutBank(store).get([make_rollout(1).id])
+        assert writer.num_durable == 1
+
+
+def test_many_writers_at_once_lose_nothing(store: Store) -> None:
+    def write(base: int) -> None:
+        with RolloutBank(store).writer(owner=f"actor-{base}", flush_s=0.1) as writer:
+            for number in range(base, base + 25):
+                writer.append(make_rollout(number))
+                if number % 10 == 0:
+                    writer.flush()
+
+    threads = [threading.Thread(target=write, args=(base * 20,)) for base in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Ranges of 25 every 20: 5 of each overlap with the next writer's.
+    assert len(list(RolloutBank(store).scan())) == 5 * 20 + 25
+
+
+def test_filters_choose_by_problem_policy_outcome_and_round(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(make_rollout(1, problem="x"))
+        writer.append(make_rollout(2, problem="x", policy_version=1, policy="b" * 16))
+        writer.append(make_rollout(3, problem="y", policy_version=1))
+    ids = {n: make_rollout(n).id for n in (1, 2, 3)}
+    assert [r.id for r in bank.scan(problem="src/x")] == [ids[1], ids[2]]
+    assert [r.id for r in bank.scan(problem="digest-y")] == [ids[3]]
+    assert [r.id for r in bank.scan(policy="bbbb")] == [ids[2]]
+    assert [r.id for r in bank.scan(outcome="correct")] == [ids[1], ids[3]]
+    assert [r.id for r in bank.scan(round=1, outcome="wrong")] == [ids[2]]
+
+
+def test_stats_count_pass_rates_by_policy(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(4):
+            writer.append(make_rollout(number, problem=str(number % 2)))
+    stats = bank.stats()
+    assert (stats.rollouts, stats.tokens, stats.problems, stats.damaged) == (4, 12, 2, ())
+    (policy,) = stats.policies
+    assert policy.outcomes == {"correct": 2, "wrong": 2}
+    assert policy.pass_rate == 0.5
+    # Odd numbers are correct and belong to problem 1.
+    assert (policy.problems, policy.problems_solved) == (2, 1)
+
+
+def test_a_damaged_shard_is_named_and_left_out(store: Store) -> None:
+    for number in (1, 2):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(number))
+        time.sleep(0.002)
+    torn = shard_keys(store)[0]
+    store.backend.put(torn, store.backend.read(torn).data[:-20])
+    bank = RolloutBank(store)
+    assert [r.id for r in bank.scan()] == [make_rollout(2).id]
+    assert bank.stats().damaged == (torn.rpartition("/")[2],)
+    report = bank.gc(dry_run=False)
+    assert report.quarantined == (torn.rpartition("/")[2],)
+    assert torn not in shard_keys(store)
+    assert store.backend.stat(torn.replace("bank/rollouts/", "bank/rollouts-damaged/")) is not None
+    assert bank.stats().damaged == ()
+
+
+def test_foreign_files_among_the_shards_are_ignored(store: Store) -> None:
+    store.backend.put("bank/rollouts/notes.txt", b"hello")
+    store.backend.put("bank/rollouts/x.parquet", b"hello")
+    assert list(RolloutBank(store).scan()) == []
+
+
+def test_merging_keeps_every_rollout_and_drops_duplicates(store: Store) -> None:
+    for number in (1, 2, 3, 1, 2):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(number))
+    bank = RolloutBank(store)
+    before = list(bank.scan())
+    named = bank.gc()
+    assert (len(named.merged), named.packs, named.duplicates, named.removed) == (5, 1, 2, False)
+    assert len(shard_keys(store)) == 5
+    done = RolloutBank(store).gc(dry_run=False)
+    assert (done.packs, done.duplicates, done.removed) == (1, 2, True)
+    assert len(shard_keys(store)) == 1
+    assert list(RolloutBank(store).scan()) == before
+    assert RolloutBank(store).gc().merged == ()
+
+
+def test_a_reader_survives_a_merge_under_its_hands(store: Store) -> None:
+    for number in (1, 2, 3):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(number))
+    reader = RolloutBank(store)
+    reader.refresh()
+    RolloutBank(store).gc(dry_run=False)
+    ids = [make_rollout(n).id for n in (1, 2, 3)]
+    assert list(reader.get(ids)) == ids
+    assert len(list(reader.scan())) == 3
+
+
+def test_export_to_jsonl_and_parquet_is_read_by_pandas(store: Store, tmp_path: Path) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(5):
+            writer.append(make_rollout(number))
+    assert bank.export(tmp_path / "all.jsonl") == 5
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert rows[3]["token_ids"] == [3, 4, 5]
+    assert bank.export(tmp_path / "all.parquet") == 5
+    frame = pd.read_parquet(tmp_path / "all.parquet")
+    assert frame["outcome"].value_counts().to_dict() == {"wrong": 3, "correct": 2}
+    with pytest.raises(ConfigError, match="export format"):
+        bank.export(tmp_path / "all.xlsx")
+
+
+class FlippedVerifier:
+    """Calls everything correct, as version 2."""
+
+    def verify_many(self, answers):
+        return [
+            Verdict(
+                outcome=Outcome.CORRECT,
+                extracted=answer.gold,
+                rule="new",
+                verifier_version="v2",
+                seconds=0.0,
+            )
+            for answer in answers
+        ]
+
+
+def gold_problem() -> Problem:
+    return Problem(
+        id="src/p",
+        statement="s",
+        gold="7",
+        kind=AnswerKind.MATH,
+        domain="math",
+        bucket=Bucket.OTHER,
+        source="src",
+        row=0,
+    )
+
+
+def test_regrading_counts_changes_and_generates_nothing(store: Store) -> None:
+    problem = gold_problem()
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(4):
+            writer.append(make_rollout(number, problem_digest=problem.digest))
+        writer.append(make_rollout(9))
+    report = bank.regrade(FlippedVerifier(), [problem], batch_size=3)
+    assert (report.num_in, report.unchanged, report.unknown_problem) == (5, 2, 1)
+    assert report.changed == {"wrong -> correct": 2}
+    again = list(RolloutBank(store).scan(outcome="correct"))
+    assert len(again) == 5
+    assert again[0].verifier_version == "v2"
+    assert again[0].extracted == "7"
+
+
+def test_regrading_finds_published_problems_by_itself(store: Store) -> None:
+    from still_core.store.bundle import publish_tables
+
+    problem = gold_problem()
+    publish_tables(store, "collect", "1", {"problems": [problem.to_row()]})
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(make_rollout(2, problem_digest=problem.digest))
+    assert bank.regrade(FlippedVerifier()).changed == {"wrong -> correct": 1}
+
+
+def test_provenance_leads_back_to_the_policy_and_forward_to_the_data(store: Store) -> None:
+    model = store.publish("models/m0", "1", {"w": b"weights"})
+    rollout = make_rollout(1, policy=model.digest)
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(rollout)
+    store.publish_table("demonstrations", "1", [{"id": "d", "source_row": rollout.id}])
+    store.publish_table("other", "1", [{"id": "d", "source_row": "file:3"}])
+    facts = bank.provenance(rollout.id)
+    assert facts["policy"] == ["models/m0@1"]
+    assert facts["used_in"] == ["demonstrations@1"]
+    assert facts["outcome"] == "correct"
+    with pytest.raises(DataError, match="no such rollout"):
+        bank.provenance("nothing")
+
+
+def test_text_that_is_no_utf8_costs_no_rollout(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(make_rollout(1, text="a\ud800b", extracted="\udfff"))
+        writer.append(make_rollout(2, text="nul \0 and \U0001f600"))
+    first, second = bank.scan()
+    assert first.text == "a\ufffdb"
+    assert second.text == "nul \0 and \U0001f600"
+
+
+def test_a_rollout_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    with RolloutBank(Store(tmp_path / "s")).writer(owner="o") as writer:
+        with pytest.raises(DataError, match="number of log-probs"):
+            writer.append(make_rollout(1, logprobs=(-1.0,)))
+        with pytest.raises(DataError, match="without an id"):
+            writer.append(make_rollout(1, id=""))
+    with pytest.raises(StoreError, match="closed"):
+        writer.append(make_rollout(1))
+
+
+def test_a_bank_crosses_a_process_boundary(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer.append(make_rollout(1))
+    assert len(list(pickle.loads(pickle.dumps(bank)).scan())) == 1
