@@ -21,6 +21,9 @@ from still_core.train.checkpoint import Shards, Staged, restore, stage
 if TYPE_CHECKING:
     import torch
 
+SHARE = "share"
+"""Key of a micro-batch: its share of the step's rows, times the ranks that gradients are averaged
+over. Weighs losses that are means over rows (DPO); sums over tokens (SFT) need none."""
 MAX_SKIPPED_IN_A_ROW = 10
 """Steps with NaN or infinite gradients that are left out before the job is given up."""
 
@@ -45,6 +48,9 @@ class Schedule:
     """Rows of a micro-batch -> model inputs; an empty one gives a batch without targets."""
     tokens: Sequence[int]
     """[step] tokens of all ranks, prompts included, padding not."""
+    num_rows: Sequence[int]
+    """[step] rows of all ranks."""
+    num_ranks: int
     checkpoint_every: int = 0
     resume: Shards | None = None
 
@@ -59,8 +65,13 @@ class StepLoader:
         return len(self.schedule.steps)
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        for micro_batches in self.schedule.steps[self.first_step :]:
-            yield [self.schedule.collate(rows) for rows in micro_batches]
+        schedule = self.schedule
+        for step in range(self.first_step, len(schedule.steps)):
+            share = schedule.num_ranks / schedule.num_rows[step]
+            yield [
+                {**schedule.collate(rows), SHARE: len(rows) * share}
+                for rows in schedule.steps[step]
+            ]
 
 
 @dataclass(kw_only=True)
@@ -102,12 +113,14 @@ class ExactTraining:
 
     def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items: Any = None) -> Any:
         """Forward and backward of all micro-batches of one step; returns the step's loss."""
-        self.current_gradient_accumulation_steps = len(inputs)
-        losses = [
-            super(ExactTraining, self).training_step(model, micro_batch, num_items)  # type: ignore[misc]
-            for micro_batch in inputs
-        ]
-        return sum(losses[1:], losses[0])
+        total = None
+        for micro_batch in inputs:
+            share = micro_batch.pop(SHARE)
+            # The trainer divides losses that are means by this number.
+            self.current_gradient_accumulation_steps = 1.0 / share if share else math.inf
+            loss = super().training_step(model, micro_batch, num_items)  # type: ignore[misc]
+            total = loss if total is None else total + loss
+        return total
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: `plan_memory` says what a run costs."""

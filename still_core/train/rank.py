@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from still_core.errors import TrainingError, explain
 from still_core.identity import canonical_json
 from still_core.store import Store
 from still_core.store.handle import Handle
@@ -28,9 +27,11 @@ from still_core.train.checkpoint import (
     checkpoint_version,
     write_shard,
 )
-from still_core.train.exact import write_metrics
+from still_core.train.dpo import dpo_schedule, dpo_trainer, reference_logprobs
+from still_core.train.exact import Schedule, write_metrics
 from still_core.train.job import DpoJob, SftJob
-from still_core.train.rows import tokenise
+from still_core.train.recipe import DpoTarget
+from still_core.train.rows import PairRow, PairRows, TokenRows, tokenise, tokenise_pairs
 from still_core.train.sft import Place, sft_schedule, sft_trainer
 
 MAX_SHARD_SIZE = "5GB"
@@ -217,10 +218,10 @@ class _Run:
             return self.store.fetch(model)
         return model
 
-    def _trainer(self, model: Any, tokenizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+    def _trainer(self, model: Any, tokenizer: Any) -> tuple[Any, Schedule, dict[str, Any]]:
         job = self.assignment.job
-        if not isinstance(job, SftJob):
-            raise TrainingError(explain("unknown kind of training job", got=type(job).__name__))
+        if isinstance(job, DpoJob):
+            return self._dpo_trainer(job, model, tokenizer)
         table = self.store.read_rows(job.demonstrations)
         rows = tokenise(table, tokenizer, prompt=job.prompt, max_length=job.sft.max_length)
         schedule = sft_schedule(
@@ -236,13 +237,53 @@ class _Run:
             directory=self.work / "trainer",
             use_cpu=job.resources.gpus_per_rank == 0,
         )
-        facts = {
-            "rows": len(rows.rows),
-            "dropped": rows.dropped,
-            "steps": len(schedule.steps),
-            "tokens": sum(schedule.tokens),
-        }
-        return trainer, schedule, facts
+        return trainer, schedule, _facts(rows, schedule)
+
+    def _dpo_trainer(
+        self, job: DpoJob, model: Any, tokenizer: Any
+    ) -> tuple[Any, Schedule, dict[str, Any]]:
+        pad_id = _pad_id(tokenizer)
+        rows = tokenise_pairs(
+            self.store.read_rows(job.pairs),
+            tokenizer,
+            prompt=job.prompt,
+            max_length=job.dpo.max_length,
+            thought_only=job.dpo.target is DpoTarget.THOUGHT,
+        )
+        reference: dict[str, tuple[float, float]] = {}
+        schedule = dpo_schedule(
+            rows.rows, job.dpo, seed=job.seed, place=self.place, pad_id=pad_id, reference=reference
+        )
+        trainer = dpo_trainer(
+            model,
+            tokenizer,
+            job.dpo,
+            num_steps=len(schedule.steps),
+            seed=job.seed,
+            directory=self.work / "trainer",
+            use_cpu=job.resources.gpus_per_rank == 0,
+        )
+        reference.update(self._reference(trainer, rows.rows, pad_id))
+        return trainer, schedule, _facts(rows, schedule)
+
+    def _reference(
+        self, trainer: Any, rows: list[PairRow], pad_id: int
+    ) -> dict[str, tuple[float, float]]:
+        """The start weights' log-probs: of an earlier life of this very job, or computed now."""
+        name, version = f"{self.assignment.job.name}/reference", self.assignment.job_digest
+        kept = self.store.find(name, version)
+        if kept is not None:
+            return {
+                row["id"]: (row["chosen"], row["rejected"]) for row in self.store.read_rows(kept)
+            }
+        found = reference_logprobs(trainer, rows, place=self.place, pad_id=pad_id)
+        if self.place.rank == 0:
+            table = [
+                {"id": key, "chosen": found[key][0], "rejected": found[key][1]}
+                for key in sorted(found)
+            ]
+            self.store.publish_table(name, version, table)
+        return found
 
     def _publish(self, trainer: Any, tokenizer: Any, facts: dict[str, Any]) -> Handle | None:
         job, directory = self.assignment.job, self.work / "model"
@@ -273,6 +314,15 @@ class _Run:
             },
         )
         return handle
+
+
+def _facts(rows: TokenRows | PairRows, schedule: Schedule) -> dict[str, Any]:
+    return {
+        "rows": len(rows.rows),
+        "dropped": rows.dropped,
+        "steps": len(schedule.steps),
+        "tokens": sum(schedule.tokens),
+    }
 
 
 def load_model(directory: Path, place: Place, *, dtype: str) -> Any:

@@ -60,6 +60,8 @@ def sft_schedule(
         steps=cut,
         collate=collate,
         tokens=[sum(lengths[row] for row in step) for step in steps],
+        num_rows=[len(step) for step in steps],
+        num_ranks=place.num_ranks,
         checkpoint_every=place.resources.checkpoint_every,
     )
 
