@@ -349,8 +349,12 @@ def check_store(store_uri: str) -> Finding:
             name="store",
             status=Status.FAIL,
             found=f"{store_uri}: {error}",
-            remedy="choose another --store; for s3:// set AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and, for a server of your own, AWS_ENDPOINT_URL",
+            remedy=(
+                "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a server of your own, "
+                "AWS_ENDPOINT_URL"
+                if store_uri.startswith("s3://")
+                else "choose another --store: a folder that can be written, or s3://bucket/prefix"
+            ),
         )
     return Finding(name="store", status=Status.OK, found=f"{store_uri} is writable")
 
