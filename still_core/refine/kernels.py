@@ -38,8 +38,12 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _tokens_into(data, out):  # type: ignore[no-untyped-def]
-    """Write the token hashes of `data` to `out` (at least len(data) long); return their number."""
+def _tokens_into(data, out, masked):  # type: ignore[no-untyped-def]
+    """Write the token hashes of `data` to `out` (at least len(data) long); return their number.
+
+    With `masked` all numbers hash alike, and the lowest bit of a hash tells whether its token is a
+    word of letters.
+    """
     count = 0
     i = 0
     n = len(data)
@@ -49,13 +53,16 @@ def _tokens_into(data, out):  # type: ignore[no-untyped-def]
             i += 1
             continue
         h = _SEED
+        word = False
         if (97 <= c <= 122) or (65 <= c <= 90):
             while i < n and ((97 <= data[i] <= 122) or (65 <= data[i] <= 90)):
                 h = (h ^ np.uint64(data[i] | 32)) * _FNV
                 i += 1
+            word = True
         elif 48 <= c <= 57:
             while i < n and 48 <= data[i] <= 57:
-                h = (h ^ np.uint64(data[i])) * _FNV
+                if not masked:
+                    h = (h ^ np.uint64(data[i])) * _FNV
                 i += 1
         elif c < 128:
             h = (h ^ np.uint64(c)) * _FNV
@@ -70,7 +77,10 @@ def _tokens_into(data, out):  # type: ignore[no-untyped-def]
             while i < n and data[i] >= 128 and not (0xE3 <= data[i] <= 0xED):
                 h = (h ^ np.uint64(data[i])) * _FNV
                 i += 1
-        out[count] = _mix(h)
+        h = _mix(h)
+        if masked:
+            h = (h & ~np.uint64(1)) | np.uint64(word)
+        out[count] = h
         count += 1
     return count
 
@@ -142,7 +152,7 @@ def _longest_loop(previous, size, min_tokens, min_turns):  # type: ignore[no-unt
 @njit(cache=True)
 def _shingle_set(data, tokens, size):  # type: ignore[no-untyped-def]
     """Sorted distinct 32-bit shingles of a text; `tokens` is scratch of at least len(data)."""
-    count = _tokens_into(data, tokens)
+    count = _tokens_into(data, tokens, False)
     if count == 0:
         return np.empty(0, np.uint32)
     grams = _grams(tokens[:count], min(size, count))
@@ -187,16 +197,81 @@ def _jaccard(a, b):  # type: ignore[no-untyped-def]
     return both / union if union else 0.0
 
 
+@njit(cache=True)
+def _least_plausible_characters(data, kinds, table, window, sums, ends):  # type: ignore[no-untyped-def]
+    """(mean log-probability, byte offset) of the least plausible window of characters.
+
+    Runs of one symbol or of white space count once; pairs with a byte outside ASCII count nothing.
+    Texts with fewer than `window` pairs are not judged: (0, 0).
+    """
+    pairs = 0
+    total = 0.0
+    before = -1
+    for i in range(len(data)):
+        here = kinds[data[i]]
+        if here >= 3 and here == before:
+            continue
+        if here >= 0 and before >= 0:
+            total += table[before, here]
+            sums[pairs] = total
+            ends[pairs] = i
+            pairs += 1
+        before = here
+    if pairs < window:
+        return 0.0, 0
+    worst = sums[window - 1] / window
+    at = 0
+    for k in range(window, pairs):
+        mean = (sums[k] - sums[k - window]) / window
+        if mean < worst:
+            worst = mean
+            at = ends[k - window]
+    return worst, at
+
+
+@njit(cache=True)
+def _longest_blob(data):  # type: ignore[no-untyped-def]
+    """(bytes, offset) of the longest run of letters, digits, + / = with both cases and digits."""
+    best, best_at = 0, 0
+    i = 0
+    n = len(data)
+    while i < n:
+        start = i
+        lower = upper = digits = 0
+        while i < n:
+            c = data[i]
+            if 97 <= c <= 122:
+                lower += 1
+            elif 65 <= c <= 90:
+                upper += 1
+            elif 48 <= c <= 57:
+                digits += 1
+            elif not (c == 43 or c == 47 or c == 61):
+                break
+            i += 1
+        # Encoded data have all three in quantity; names in code and formulas do not.
+        size = i - start
+        if size > best and 20 * min(lower, upper, 2 * digits) >= size:
+            best, best_at = size, start
+        i += 1
+    return best, best_at
+
+
 def as_bytes(text: str) -> U8:
     """The UTF-8 bytes of a text; lone surrogates become question marks."""
     return np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
 
 
-def token_hashes(text: str) -> U64:
-    """Hash of every token of the text, in order."""  # [num_tokens]
+def token_hashes(text: str, *, masked: bool = False) -> U64:
+    """[num_tokens] hash of every token of the text, in order.
+
+    Args:
+        text: any text.
+        masked: all numbers hash alike, and odd hashes are words of letters.
+    """
     data = as_bytes(text)
     out = np.empty(len(data), np.uint64)
-    return out[: _tokens_into(data, out)]
+    return out[: _tokens_into(data, out, masked)]
 
 
 def previous_occurrences(tokens: U64, size: int) -> I64:
@@ -368,6 +443,22 @@ def band_keys(signatures: U32, rows: int) -> U64:
     """64-bit keys of the bands of `rows` values, [texts, bands]."""
     result: U64 = _band_keys(signatures, rows)
     return result
+
+
+def least_plausible_characters(
+    text: str, kinds: I64, table: npt.NDArray[np.float32], window: int
+) -> tuple[float, int]:
+    """(mean log-probability in nats, byte offset) of the least plausible window of characters."""
+    data = as_bytes(text)
+    scratch = np.empty(len(data) + 1, np.float64), np.empty(len(data) + 1, np.int64)
+    worst, at = _least_plausible_characters(data, kinds, table, window, *scratch)
+    return float(worst), int(at)
+
+
+def longest_blob(text: str) -> tuple[int, int]:
+    """(bytes, offset) of the longest run that looks like encoded data."""
+    size, at = _longest_blob(as_bytes(text))
+    return int(size), int(at)
 
 
 def first_near(

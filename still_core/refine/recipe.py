@@ -52,13 +52,31 @@ class CleanRecipe(Section):
         description="Largest share of n-grams that stood in the text before, 0 to 1.",
     )
     min_loop_tokens: int = Field(
-        default=48,
+        default=64,
         ge=4,
         le=100_000,
         description="Least length of a loop's repeated part, in tokens.",
     )
     min_loop_turns: float = Field(
         default=3.0, ge=2.0, le=1000.0, description="Least number of turns that make a loop."
+    )
+    min_numbered_loop_turns: float = Field(
+        default=6.0,
+        ge=2.0,
+        le=100_000.0,
+        description="Least number of turns of a loop whose counter alone changes.",
+    )
+    min_numbered_loop_words: int = Field(
+        default=4,
+        ge=0,
+        le=1000,
+        description="Least number of words in one turn of such a loop.",
+    )
+    max_numbered_loop_changes: float = Field(
+        default=1.5,
+        ge=0.0,
+        le=1000.0,
+        description="Most numbers that change from turn to turn; checks of cases change more.",
     )
     gibberish_window_letters: int = Field(
         default=120, ge=20, le=10_000, description="Letters of plain words judged at a time."
@@ -68,6 +86,21 @@ class CleanRecipe(Section):
         ge=-10.0,
         le=0.0,
         description="Least mean log-probability (nats) of letter pairs within words of a window.",
+    )
+    gibberish_window_characters: int = Field(
+        default=96, ge=20, le=10_000, description="Characters judged at a time, symbols included."
+    )
+    min_character_plausibility: float = Field(
+        default=-3.8,
+        ge=-10.0,
+        le=0.0,
+        description="Least mean log-probability (nats) of character pairs in a window.",
+    )
+    max_blob_characters: int = Field(
+        default=64,
+        ge=10,
+        le=1_000_000,
+        description="Longest run of mixed letters and digits that passes, in characters.",
     )
     max_broken_characters: int = Field(
         default=0,
@@ -223,7 +256,13 @@ class Teacher(Section):
         pattern="^(file|endpoint|local|scripted)$",
         description="Existing files, an OpenAI-compatible endpoint, a local model, or a script.",
     )
-    source: str = Field(default="", description="Path, URI, model name or script name.")
+    source: str = Field(
+        default="", description="For kind=local or endpoint: the model that is asked."
+    )
+    problems: tuple[str, ...] = Field(
+        default=(),
+        description="Problem sources it answers, or whose rows hold its responses; empty: all.",
+    )
     style: str = Field(
         default="auto",
         pattern="^(auto|still|open_thoughts|r1|qwq)$",

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from still_core.refine.kernels import (
+    least_plausible_characters,
     least_plausible_words,
+    longest_blob,
     longest_loop,
     previous_occurrences,
     token_hashes,
 )
-from still_core.refine.letter_pairs import LOG_PROBABILITIES
+from still_core.refine.plausibility import CHARACTERS, KINDS, LETTERS
 from still_core.refine.recipe import CleanRecipe
 from still_core.responses.ending import ends_abruptly
 from still_core.responses.format import has_format_token, split_steps
@@ -57,6 +59,9 @@ _SCRIPTS: dict[str, re.Pattern[str]] = {
     "hebrew": re.compile("[\u0590-\u05ff]"),
     "devanagari": re.compile("[\u0900-\u097f]"),
     "thai": re.compile("[\u0e00-\u0e7f]"),
+    "other": re.compile(
+        "[\u0530-\u058f\u0700-\u074f\u0780-\u08ff\u0980-\u0dff\u0e80-\u10ff\u1200-\u1aff\u1b00-\u1cff]"
+    ),
     # Single Greek letters are mathematics; a run of four is a word.
     "greek": re.compile("(?<=[\u0370-\u03ff]{3})[\u0370-\u03ff]"),
 }
@@ -112,16 +117,18 @@ def check_short(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
 def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
     """Loops (one stretch over and over) and large shares of repeated n-grams, in the thought."""
     tokens = token_hashes(row.thought)
-    _, period, covered = longest_loop(
-        tokens, min_tokens=recipe.min_loop_tokens, min_turns=recipe.min_loop_turns
-    )
-    if period:
-        return Finding(
-            reason="loop",
-            measured=covered / period,
-            threshold=recipe.min_loop_turns,
-            detail=f"{covered} tokens in turns of {period}",
+    # Short n-grams find loops of few tokens; long ones those whose turns repeat words inside.
+    for size in (4, recipe.repetition_ngram_tokens):
+        _, period, covered = longest_loop(
+            tokens,
+            min_tokens=recipe.min_loop_tokens,
+            min_turns=recipe.min_loop_turns,
+            size=size,
         )
+        if period:
+            return _loop("loop", period, covered, recipe.min_loop_turns)
+    if finding := _numbered_loop(row.thought, recipe):
+        return finding
     previous = previous_occurrences(tokens, recipe.repetition_ngram_tokens)
     share = float(np.count_nonzero(previous >= 0)) / len(previous) if len(previous) else 0.0
     if share > recipe.max_repeated_ngrams:
@@ -131,8 +138,40 @@ def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
     return None
 
 
+def _numbered_loop(thought: str, recipe: CleanRecipe) -> Finding | None:
+    """A sentence over and over in which a counter alone changes.
+
+    Checking cases one by one is sound mathematics: there a case and its result change, two numbers
+    or more in every turn.
+    """
+    tokens = token_hashes(thought, masked=True)
+    start, period, covered = longest_loop(
+        tokens,
+        min_tokens=recipe.min_loop_tokens,
+        min_turns=recipe.min_numbered_loop_turns,
+        size=4,
+    )
+    if not period:
+        return None
+    words = np.count_nonzero(tokens[start : start + period] & np.uint64(1))
+    exact = token_hashes(thought)[start : start + covered]
+    changes = np.count_nonzero(exact[period:] != exact[:-period]) / (covered / period - 1.0)
+    if words < recipe.min_numbered_loop_words or changes > recipe.max_numbered_loop_changes:
+        return None
+    return _loop("numbered_loop", period, covered, recipe.min_numbered_loop_turns)
+
+
+def _loop(reason: str, period: int, covered: int, threshold: float) -> Finding:
+    return Finding(
+        reason=reason,
+        measured=covered / period,
+        threshold=threshold,
+        detail=f"{covered} tokens in turns of {period}",
+    )
+
+
 def check_gibberish(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
-    """Broken characters, and windows of plain words whose letters do not follow each other."""
+    """Broken characters, encoded data, and windows of unlikely letters or symbols."""
     for part in (row.thought, row.solution):
         broken = _BROKEN.findall(part)
         if len(broken) > recipe.max_broken_characters:
@@ -142,16 +181,24 @@ def check_gibberish(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
                 threshold=float(recipe.max_broken_characters),
                 detail=repr(broken[0]),
             )
-        worst, at = least_plausible_words(part, LOG_PROBABILITIES, recipe.gibberish_window_letters)
+        size, at = longest_blob(part)
+        if size > recipe.max_blob_characters:
+            limit = float(recipe.max_blob_characters)
+            return _evidence("encoded_data", float(size), limit, part, at)
+        worst, at = least_plausible_words(part, LETTERS, recipe.gibberish_window_letters)
         if worst < recipe.min_word_plausibility:
-            evidence = part.encode("utf-8", "replace")[at : at + 60].decode("utf-8", "ignore")
-            return Finding(
-                reason="gibberish",
-                measured=worst,
-                threshold=recipe.min_word_plausibility,
-                detail=evidence,
-            )
+            return _evidence("unlikely_words", worst, recipe.min_word_plausibility, part, at)
+        window = recipe.gibberish_window_characters
+        worst, at = least_plausible_characters(part, KINDS, CHARACTERS, window)
+        if worst < recipe.min_character_plausibility:
+            limit = recipe.min_character_plausibility
+            return _evidence("unlikely_characters", worst, limit, part, at)
     return None
+
+
+def _evidence(reason: str, measured: float, threshold: float, text: str, at: int) -> Finding:
+    found = text.encode("utf-8", "replace")[at : at + 60].decode("utf-8", "ignore")
+    return Finding(reason=reason, measured=measured, threshold=threshold, detail=found)
 
 
 def check_scripts(row: Demonstration, recipe: CleanRecipe) -> Finding | None:

@@ -26,55 +26,12 @@ from still_core.refine.select import PassRate, select
 from still_core.responses.response import Demonstration, Origin
 
 RECIPE = CleanRecipe()
-WORDS = [
-    "first",
-    "we",
-    "look",
-    "at",
-    "the",
-    "sum",
-    "then",
-    "consider",
-    "what",
-    "happens",
-    "when",
-    "each",
-    "term",
-    "grows",
-    "because",
-    "every",
-    "factor",
-    "divides",
-    "another",
-    "number",
-    "so",
-    "perhaps",
-    "there",
-    "is",
-    "a",
-    "pattern",
-    "hidden",
-    "between",
-    "these",
-    "values",
-    "let",
-    "me",
-    "check",
-    "whether",
-    "this",
-    "holds",
-    "for",
-    "small",
-    "cases",
-    "before",
-    "going",
-    "further",
-    "and",
-    "compare",
-    "with",
-    "known",
-    "results",
-]
+TEXT = """
+first we look at the sum then consider what happens when each term grows because every factor
+divides another number so perhaps there is a pattern hidden between these values let me check
+whether this holds for small cases before going further and compare with known results
+"""
+WORDS = TEXT.split()
 
 
 def prose(seed: int, words: int = 120) -> str:
@@ -141,7 +98,7 @@ def test_a_clean_row_passes_every_rule() -> None:
                 + " "
                 + " ".join(f"{a}qz{b}vxk{c}wj" for a in "bcdf" for b in "ghjk" for c in "lmnp")
             },
-            "gibberish",
+            "unlikely_words",
         ),
         ({"thought": prose(1) + " \u56e0\u6b64 the sum is 4"}, "mixed_han"),
         (
@@ -158,7 +115,7 @@ def test_each_fault_is_dropped_under_its_reason(fields: dict[str, object], expec
     "thought",
     [
         prose(1)
-        + " Let \u03b1, \u03b2 and \u03b8 be angles with \u03b1 + \u03b2 \u2264 \u03c0; then \u2211 x\u00b2 \u2260 \u221a2.",
+        + " Let \u03b1, \u03b2 be angles, \u03b1 + \u03b2 \u2264 \u03c0; then \u2211 x\u00b2 \u2260 0.",
         prose(1)
         + "\n\n\\[ \\begin{pmatrix} a & b \\\\ c & d \\end{pmatrix}^{-1} = \\frac{1}{ad-bc} \\]"
         * 2,
