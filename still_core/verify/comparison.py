@@ -64,6 +64,8 @@ class _Comparison:
         core = self.without_label(one)
         if core.op == "set":
             return "set" if self.any_order(_signs_resolved(list(core.args)), many) else None
+        if core.op == "group" and core.name == "{}" and self.conventions.order == "free":
+            return "set" if self.any_order(_signs_resolved(list(core.args)), many) else None
         if core.op == "group" and core.name in ("()", "[]", "{}"):
             return "list" if self.in_order(core.args, many) else None
         return None
@@ -108,9 +110,8 @@ class _Comparison:
         if "words" in (gold.op, pred.op):
             return self.words(gold, pred)
         if gold.op in _COLLECTIONS and pred.op in _COLLECTIONS:
-            found = self.collections(gold, pred)
-            if found or not (is_region(gold) and is_region(pred)):
-                return found
+            # Not as regions: the tuples (5, 2) and (7, 3) would both be empty intervals.
+            return self.collections(gold, pred)
         if "matrix" in (gold.op, pred.op) and (found := self.matrices(gold, pred)):
             return found
         if "ratio" in (gold.op, pred.op):
@@ -167,9 +168,7 @@ class _Comparison:
             return right
         if not signs <= {"=", "~"}:
             return node
-        if all(_is_label(part) for part in left[:1]) and not (
-            _is_label(right) and len(left) == 1 and right.op == "words"
-        ):
+        if _is_label(left[0]) or _is_label(left[-1]):
             return right
         if not any(free_symbols(part) for part in node.args):
             return right
@@ -258,8 +257,12 @@ class _Comparison:
         if gold.op == "set" or pred.op == "set":
             braces = gold if gold.op == "set" else pred
             other = pred if gold.op == "set" else gold
-            plain = other.name == "{}"
+            plain = other.name == "{}" or (
+                other.name == "[]" and all(arg.op == "matrix" for arg in other.args)
+            )
             return "set" if plain and self.any_order(braces.args, other.args) else None
+        if gold.name == pred.name == "{}":
+            return "set" if self.any_order(gold.args, pred.args) else None
         if len(gold.args) != len(pred.args):
             return None
         if len(gold.args) == 2 and gold.name != pred.name and "{}" not in (gold.name, pred.name):

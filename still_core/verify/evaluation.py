@@ -223,6 +223,8 @@ def power(base: Value, exponent: Value, point: Point) -> Value:
             bits = max(base.numerator.bit_length(), base.denominator.bit_length())
             if bits * abs(whole) <= MAX_BITS or abs(base) == 1:
                 return base**whole
+    if (odd := _odd_power(base, exponent)) is not None:
+        return odd
     base, exponent = inexact(base), inexact(exponent)
     if not base:
         if mp.re(exponent) > 0:
@@ -232,6 +234,16 @@ def power(base: Value, exponent: Value, point: Point) -> Value:
     if abs(exponent) * size > MAX_POWER:
         raise CapError("exponent_cap")
     return mp.power(base, exponent)
+
+
+def _odd_power(base: Value, exponent: Value) -> Value | None:
+    """A negative number to p/q with q odd is taken as real, like its root."""
+    if not isinstance(exponent, Fraction) or exponent.denominator % 2 == 0:
+        return None
+    if exponent.denominator == 1 or isinstance(base, mpc) or not base < 0:
+        return None
+    size = power(-base, exponent, Point({}))
+    return -size if exponent.numerator % 2 else size
 
 
 def _matrix_power(base: Grid, exponent: Value, point: Point) -> Value:
@@ -303,6 +315,8 @@ def _unit(node: Node, point: Point) -> Value:
 
 
 def _bound(node: Node, point: Point) -> Value:
+    if node.name not in ("sum", "prod"):
+        return _unknown(node, point)
     body, variable, lower, upper = node.args
     start, stop = evaluate(lower, point), evaluate(upper, point)
     if not (_is_whole(start) and _is_whole(stop)):
@@ -328,15 +342,23 @@ def _restore(point: Point, name: str, shadowed: Value | None) -> None:
 
 
 def _unknown(node: Node, point: Point) -> Value:
-    body, variable, lower, upper = node.args
+    body, variable, *bounds = node.args
     shadowed = point.symbols.get(variable.name)
     parts: list[object] = [node.name, point.trial]
     for value in (Fraction(7, 5), Fraction(11, 4)):
         point.symbols[variable.name] = value
         parts.append(_rounded(evaluate(body, point)))
     _restore(point, variable.name, shadowed)
-    parts += [_rounded(evaluate(lower, point)), _rounded(evaluate(upper, point))]
+    if node.name == "diff":
+        parts.append(_rounded(evaluate(variable, point)))
+    for bound in bounds:
+        far = bound.name or bound.op if _is_infinity(bound) else ""
+        parts.append(far or _rounded(evaluate(bound, point)))
     return random_value(*parts)
+
+
+def _is_infinity(node: Node) -> bool:
+    return node == Node("sym", name="oo") or (node.op == "neg" and _is_infinity(node.args[0]))
 
 
 def _rounded(value: Value) -> str:
@@ -516,6 +538,18 @@ def _extreme(choose: Callable[..., Any]) -> Callable[..., Value]:
     return function
 
 
+def _conjugate(value: Value) -> Value:
+    if isinstance(value, Grid):
+        return Grid([[_conjugate(cell) for cell in row] for row in value.rows])
+    return value if isinstance(value, Fraction) else mp.conj(value)
+
+
+def _dagger(value: Value) -> Value:
+    if not isinstance(value, Grid):
+        raise NoValueError("a star on a number")
+    return Grid([[_conjugate(cell) for cell in column] for column in zip(*value.rows, strict=True)])
+
+
 def _det(value: Value) -> Value:
     if not isinstance(value, Grid):
         raise NoValueError("det of a number")
@@ -566,7 +600,8 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     "re": lambda value: mp.re(inexact(value)),
     "im": lambda value: mp.im(inexact(value)),
     "arg": lambda value: mp.arg(inexact(value)),
-    "conj": lambda value: mp.conj(inexact(value)),
+    "conj": lambda value: _conjugate(value),
+    "dagger": lambda value: _dagger(value),
     "det": _det,
     "adj": _adjugate,
     "tr": _trace,

@@ -107,7 +107,7 @@ def _joins(between: str) -> bool:
     if len(between) > JOIN_LIMIT or "\n\n" in between:
         return False
     words = _DELIMITERS.sub(" ", between).strip()
-    if not words.strip(",;+& "):
+    if not words.strip(",;+&\\ "):
         return True
     return bool(re.search(r"(?:^|\W)(?:and|or)$", words)) and not re.search(r"[=.]", words)
 
@@ -139,3 +139,75 @@ def extract_final_answer(response_text: str) -> str | None:
     """
     part = solution_part(response_text)
     return None if part.text is None else boxed_answer(part.text, join=False)
+
+
+SPOKEN_LIMIT = 400
+"""Longest text without box in which a number said last may be the answer."""
+STATED_LIMIT = 300
+"""Where "the answer is" must stand in a longer text: within this many characters of its end."""
+
+_SEGMENT = re.compile(
+    r"\$\$((?:\\.|[^$\\])+)\$\$|\$((?:\\[^\n]|[^$\\\n])+)\$|\\\(([^\n]+?)\\\)|\\\[(.+?)\\\]",
+    re.DOTALL,
+)
+_FINAL = re.compile(r"final answer(?:\s*(?:is|was|:|=))*\s*", re.IGNORECASE)
+_STATED = re.compile(
+    r"(?:answer|result|solution|答案|réponse|respuesta)(?:\s*(?:is|was|est|es|为|是|：|:|=))*\s*",  # noqa: RUF001
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"(?<![\\A-Za-z_^{])[^\W\d_]{2,}(?![^\W\d_]|[(.]\S)")
+_CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+_MATHS_WORD = re.compile(
+    r"(?:sqrt|frac|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|and|or|oo|inf(?:inity|ty)?|[a-z]?cm|[km]m"
+    r"|units?|degrees?|[a-z]{1,2})",
+    re.IGNORECASE,
+)
+_SAID_NUMBER = re.compile(
+    r"[-+]?\\?\$?\s?(?:\\[dt]?frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\d{1,3}(?:,\d{3})+(?:\.\d+)?"
+    r"|\d+[.,]\d+|\d+/\d+|\d+)\s?(?:\\?%)?"
+)
+
+
+def is_sentence(text: str) -> bool:
+    """Whether a text speaks: two words outside commands that mathematics does not use."""
+    bare = re.sub(r"\\[a-zA-Z]+\*?(?:\s*\{[^{}]*\})?", " ", text[:4000])
+    words = [word for word in _WORD.findall(bare) if not _MATHS_WORD.fullmatch(word)]
+    segment = _SEGMENT.search(text[:4000])
+    outside = segment is not None and (segment.start() > 0 or segment.end() < len(text.strip()))
+    return (
+        len(words) >= 2 or (bool(_CJK.search(text))) or (bool(words) and (outside or ":" in text))
+    )
+
+
+def spoken_answer(text: str) -> str | None:
+    """The answer that a text without box states: after "the answer is", or said last if it is short.
+
+    None where a long text states none.
+    """
+    final = list(_FINAL.finditer(text))
+    if final:
+        return _statement(text[final[-1].end() :])
+    for stated in reversed(list(_STATED.finditer(text, max(0, len(text) - STATED_LIMIT)))):
+        if (found := _statement(text[stated.end() :])) is not None:
+            return found
+    if len(text) > SPOKEN_LIMIT:
+        return None
+    if segments := list(_SEGMENT.finditer(text)):
+        inner = next(group for group in segments[-1].groups() if group is not None).strip()
+        if not is_sentence(inner):
+            return inner
+    numbers = _SAID_NUMBER.findall(text)
+    return numbers[-1].strip() if numbers else None
+
+
+def _statement(tail: str) -> str | None:
+    """What is stated at the start of `tail`: a formula, or the words up to the sentence's end."""
+    tail = tail[:600].lstrip('*: \n"\\').lstrip() if not tail.startswith("\\") else tail[:600]
+    if (segment := _SEGMENT.match(tail)) is not None:
+        return next(group for group in segment.groups() if group is not None).strip()
+    sentence = re.split(r"(?<=[^\s])[.。](?:\s|$)|\n", tail, maxsplit=1)[0].strip(" *")  # noqa: RUF001
+    if not sentence.strip(" .:,;"):
+        return None
+    if is_sentence(sentence) and (number := _SAID_NUMBER.search(sentence)) is not None:
+        return number[0].strip()
+    return sentence

@@ -14,10 +14,11 @@ from still_core.verify.rounding import Decimal, same_number
 from still_core.verify.verdict import Outcome
 
 _TYPESETTING = re.compile(
-    r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])|\\[,;!: ]|[$\s]|~"
+    r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])|\\[,;!: ]|\$|~"
+    r"|(?<!\d)\s+|\s+(?!\d)"
 )
 _FRACTION_COMMANDS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-_INTEGER = r"\d{1,3}(?:,\d{3})+|\d+"
+_INTEGER = r"[1-9]\d{0,2}(?:,\d{3})+|\d+"
 _NUMBER = re.compile(rf"([+-]?)({_INTEGER})?(\.\d*)?")
 _QUOTIENT = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))")
 

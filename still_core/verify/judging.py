@@ -10,11 +10,13 @@ from typing import Any
 
 from still_core.verify.comparison import same_answer
 from still_core.verify.conventions import Conventions
+from still_core.verify.fast_path import strip_typesetting
 from still_core.verify.nodes import CapError, Node, NotReadError
 from still_core.verify.reading import read
-from still_core.verify.text import plain_words
+from still_core.verify.symbolic import with_divisors
 from still_core.verify.verdict import Outcome
 
+_TEXT_COMMAND = re.compile(r"\\(?:text[a-z]{0,4}|math[a-z]{2,4}|mbox|operatorname)(?![a-zA-Z])")
 _DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*")
 _CLOCK = re.compile(
     r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*"
@@ -31,8 +33,9 @@ def judge_request(request: dict[str, Any]) -> dict[str, Any]:
 
 def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome, str]:
     """Whether `pred` is the answer `gold`, and the rule that decided."""
-    wanted = _readings(gold)
-    found = _readings(pred)
+    if re.fullmatch(r"[A-J]", gold) and pred.strip().upper() == gold:
+        return Outcome.CORRECT, "letter"
+    wanted, found = _readings(gold), _readings(pred)
     if (rule := _same_clock(gold, pred)) is not None:
         return (Outcome.CORRECT if rule else Outcome.WRONG), "clock"
     cap = ""
@@ -45,8 +48,7 @@ def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome,
                 continue
             if rule_found is not None:
                 return Outcome.CORRECT, rule_found
-    words = plain_words(gold)
-    if words and words == plain_words(pred) and any(char.isalnum() for char in words):
+    if not (wanted and found) and _as_words(gold) == _as_words(pred):
         return Outcome.CORRECT, "words"
     if cap:
         return Outcome.UNPARSABLE, cap
@@ -55,6 +57,13 @@ def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome,
     if not wanted:
         return Outcome.UNPARSABLE, "gold_not_read"
     return Outcome.WRONG, "compared"
+
+
+def _as_words(text: str) -> str:
+    """Texts that are no mathematics are the same when they differ in case and typesetting alone."""
+    return (
+        strip_typesetting(_TEXT_COMMAND.sub("", text)).replace("{", "").replace("}", "").casefold()
+    )
 
 
 def _readings(text: str) -> list[list[Node]]:
@@ -67,7 +76,8 @@ def _readings(text: str) -> list[list[Node]]:
         variants.append((text.replace(",", "."), False))
     for variant, loose in variants:
         try:
-            reading = read(variant, loose_division=loose)
+            items = read(variant, loose_division=loose)
+            reading = [with_divisors(item) for item in items]
         except NotReadError:
             continue
         if reading not in readings:

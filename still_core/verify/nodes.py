@@ -64,6 +64,11 @@ CONSTANTS = {
     "varnothing": "EmptySet",
     "EmptySet": "EmptySet",
     "degree": "degree",
+    "Reals": "Reals",
+    "Naturals": "Naturals",
+    "Integers": "Integers",
+    "Rationals": "Rationals",
+    "Complexes": "Complexes",
 }
 FUNCTIONS = {
     **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch".split()},
@@ -126,6 +131,8 @@ RELATIONS = {
     "in": "in",
     "isin": "in",
     "to": "->",
+    "longrightarrow": "->",
+    "Longrightarrow": "->",
     "rightarrow": "->",
     "mapsto": "->",
     "Rightarrow": "->",

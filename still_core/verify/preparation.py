@@ -10,7 +10,13 @@ from still_core.verify.answer import VERIFIER_VERSION, Answer
 from still_core.verify.caps import over_cap
 from still_core.verify.choice import judge_choice
 from still_core.verify.conventions import Conventions
-from still_core.verify.extraction import boxed_answer, solution_part
+from still_core.verify.extraction import (
+    SPOKEN_LIMIT,
+    boxed_answer,
+    is_sentence,
+    solution_part,
+    spoken_answer,
+)
 from still_core.verify.fast_path import judge_plain
 from still_core.verify.text import judge_text
 from still_core.verify.verdict import Outcome
@@ -50,6 +56,8 @@ class Prepared:
 def prepare(answer: Answer, conventions: Conventions) -> Prepared:
     """Extract the answer and settle it if that takes no algebra."""
     gold = boxed_answer(answer.gold, join=True) or answer.gold.strip()
+    if answer.kind is AnswerKind.MATH:
+        gold = _stated(gold) or gold
     if answer.kind is AnswerKind.CODE:
         return Prepared(answer.kind, answer.gold, answer.pred, answer.choices, None)
     extracted, missing = _extract(answer, conventions)
@@ -89,4 +97,13 @@ def _extract(answer: Answer, conventions: Conventions) -> tuple[str | None, str]
     short_solution = answer.kind is not AnswerKind.MATH and len(part.text) < 200
     if conventions.unboxed == "never" or (part.marked and not short_solution):
         return None, "no_box"
+    if answer.kind is AnswerKind.MATH and (stated := _stated(part.text)) is not None:
+        return stated, "empty"
+    if answer.kind is AnswerKind.MATH and len(part.text) > SPOKEN_LIMIT and is_sentence(part.text):
+        return None, "no_box"
     return part.text.strip(), "empty"
+
+
+def _stated(text: str) -> str | None:
+    """The answer inside a sentence; None where the text is no sentence or states none."""
+    return spoken_answer(text) if is_sentence(text) else None

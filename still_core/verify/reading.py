@@ -36,15 +36,16 @@ _NAMES = sorted({*FUNCTIONS, *GREEK, *CONSTANTS} - {"re", "im", "tr", "in"}, key
 _NAME = re.compile("|".join(name for name in _NAMES if len(name) > 1 and name not in ("mod", "oo")))
 _SEPARATORS = frozenset({",", ";", "\\\\", "\\&", "&"})
 _UNREAD = frozenset(
-    "int iint oint lim partial nabla input write include def let csname immediate".split()
+    "iint oint partial nabla input write include def let csname immediate char".split()
 )
+_ACCENTS = frozenset("overline bar vec hat tilde overrightarrow widehat dot".split())
 _MATRICES = frozenset(
     "matrix pmatrix bmatrix vmatrix Bmatrix Vmatrix array smallmatrix cases".split()
 )
 _FUNCTION_LETTERS = frozenset("fghFG") | {"phi", "Phi", "psi", "Psi", "Gamma", "zeta"}
 _EXTERNAL = frozenset(
     "Eq Interval Matrix Integral Limit Derivative Sum Product Union Intersection Complement "
-    "FiniteSet Rational Float Integer".split()
+    "FiniteSet Ne Ge Gt Le Lt".split()
 )
 
 
@@ -72,6 +73,10 @@ class _Reader:
         self.calls = 0
         """How many function arguments are open: there degrees are angles, not units."""
         self.loose = loose_division
+        self.program = any(token.value in ("*", "**") for token in tokens) and not any(
+            token.kind == "cmd" for token in tokens
+        )
+        """Whether the text is spelt as programs do: there `E` is Euler's number."""
 
     # -- tokens ------------------------------------------------------------------------------
 
@@ -293,8 +298,12 @@ class _Reader:
         terms = [self.signed()]
         while self.is_op("+", "-") or self.is_cmd("pm", "mp"):
             terms.append(self.signed())
+        node = terms[0] if len(terms) == 1 else Node("add", tuple(terms))
+        if self.is_cmd("choose"):
+            self.at += 1
+            node = Node("call", (node, self.expression()), "binomial")
         self.depth -= 1
-        return terms[0] if len(terms) == 1 else Node("add", tuple(terms))
+        return node
 
     def signed(self) -> Node:
         wrappers = []
@@ -310,6 +319,16 @@ class _Reader:
                 node = number(-node.number, node.places)
             else:
                 node = Node(wrapper, (node,))
+        while self.is_cmd("bmod", "mod", "pmod") or (
+            self.peek().kind == "word" and self.peek().value == "mod"
+        ):
+            self.at += 1
+            negative = self.is_op("-")
+            self.at += negative
+            modulus = self.term()
+            if negative:
+                modulus = Node("neg", (modulus,))
+            node = Node("call", (node, modulus), "mod")
         return node
 
     def term(self) -> Node:
@@ -326,11 +345,6 @@ class _Reader:
                 node = Node("div", (node, self.signed_factor()))
                 while self.loose and self.starts_factor():
                     node = _multiply(node, self.power())
-            elif self.is_cmd("bmod", "mod", "pmod") or (
-                self.peek().kind == "word" and self.peek().value == "mod"
-            ):
-                self.at += 1
-                node = Node("call", (node, self.signed_factor()), "mod")
             else:
                 return node
 
@@ -366,7 +380,7 @@ class _Reader:
         if token.kind != "cmd" or token.value in RELATIONS or token.value in SET_OPERATIONS:
             return False
         return token.value not in {
-            *"pm mp cdot times ast star div over bmod mod pmod end mid rfloor rceil rvert rangle".split(),
+            *"pm mp cdot times ast star div over bmod mod pmod choose end mid rfloor rceil rvert rangle".split(),
             *"rbrace rVert circ".split(),
         }
 
@@ -382,6 +396,9 @@ class _Reader:
             elif self.is_op("'") or self.is_cmd("prime"):
                 self.at += 1
                 node = Node("call", (node,), "prime")
+            elif stars := self.conjugations():
+                for _ in range(stars):
+                    node = Node("call", (node,), "dagger")
             else:
                 node = Node("pow", (node, self.exponent()))
             node = self.postfix(node)
@@ -389,6 +406,22 @@ class _Reader:
                 return self.power_of(node)
         self.depth -= 1
         return node
+
+    def conjugations(self) -> int:
+        r"""How many stars or daggers stand as exponent (`A^{\ast\ast}`, `A^H`); 0 where none does."""
+        start = self.at
+        braced = self.is_op("{")
+        self.at += braced
+        stars = 0
+        while self.is_cmd("ast", "star", "dagger") or self.is_op("*", "**"):
+            stars += len(self.take().value) if self.is_op("*", "**") else bool(self.take())
+        if not stars and self.peek().value in ("H", "dagger"):
+            self.at, stars = self.at + 1, 1
+        if stars and (not braced or self.is_op("}")):
+            self.at += braced
+            return stars
+        self.at = start
+        return 0
 
     def power_of(self, node: Node) -> Node:
         """`30^{2}^\\circ` and the like: only a degree sign may follow a power."""
@@ -470,6 +503,8 @@ class _Reader:
             return self.bracketed(token.value)
         if token.kind == "op" and token.value in ("|", "\\|"):
             return self.absolute(token.value)
+        if token.value == "\\$":
+            return self.atom()
         raise NotReadError(f"unexpected {token.value!r}")
 
     def numeral(self, token: Token) -> Node:
@@ -500,8 +535,12 @@ class _Reader:
             return self.external(text)
         if text in ("frac", "sqrt") and self.is_op("{"):
             return self.command(text)
+        if text in _ACCENTS and self.is_op("{"):
+            return self.command(text)
+        if self.program and text == "E":
+            return self.symbol("e")
         name = _NAME.match(text)
-        if text in FUNCTIONS and self.is_op("("):
+        if (text in FUNCTIONS and self.is_op("(")) or text in CONSTANTS:
             head = text
         elif name is not None:
             head = name[0]
@@ -512,12 +551,36 @@ class _Reader:
             self.tokens[self.at] = Token("word", text[len(head) :], False)
         if head in FUNCTIONS:
             return self.function(FUNCTIONS[head])
+        if head == "I" and not self.is_op("_"):
+            return Node("sym", name="i")
         return self.symbol(CONSTANTS.get(head, head))
+
+    def index(self) -> Node | None:
+        """A subscript that is an expression (`a_{n+1}`), None where it is a mere name."""
+        ahead = 1
+        if self.peek().value != "{":
+            return None
+        while self.peek(ahead).value not in ("}", ""):
+            ahead += 1
+        values = {self.peek(index).value for index in range(1, ahead)}
+        if not values & {"+", "-", "^", "**", "*", "/"} or "{" in values:
+            return None
+        start = self.at
+        self.at += 1
+        try:
+            node = self.expression()
+            self.expect("}")
+        except NotReadError:  # then it is a name with signs in it
+            self.at = start
+            return None
+        return node
 
     def symbol(self, name: str) -> Node:
         """A symbol with its subscript and primes, or a call of a function letter."""
         if self.is_op("_"):
             self.at += 1
+            if (index := self.index()) is not None:
+                return Node("call", (index,), f"fn:{name}_")
             name = f"{name}_{self.group_text()}"
         primes = 0
         while self.is_op("'"):
@@ -555,6 +618,8 @@ class _Reader:
         r"""What a `\name` stands for."""
         if name in _UNREAD:
             raise NotReadError(f"\\{name}")
+        if name == "frac" and (derivative := self.derivative()) is not None:
+            return derivative
         if name == "frac":
             top, bottom = self.single(), self.single()
             return Node("div", (top, bottom))
@@ -564,6 +629,10 @@ class _Reader:
             return self.matrix()
         if name in ("sum", "prod"):
             return self.bound(name)
+        if name == "lim":
+            return self.limit()
+        if name == "int":
+            return self.integral()
         if name in ("mathbb", "mathcal", "Bbb"):
             letter = self.group_text()
             return Node("sym", name=NAMED_SETS.get(letter, letter))
@@ -574,9 +643,8 @@ class _Reader:
             return self.vector()
         if name == "lbrace":
             return self.bracketed("\\{")
-        if name in ("overline", "bar", "vec", "hat", "tilde", "overrightarrow", "widehat", "dot"):
-            accent = "bar" if name == "overline" else name
-            return self.symbol(f"{accent}({self.group_text()})")
+        if name in _ACCENTS:
+            return self.accented("bar" if name == "overline" else name)
         if name in FUNCTIONS:
             return self.function(FUNCTIONS[name])
         if name in CONSTANTS or name in GREEK:
@@ -598,6 +666,112 @@ class _Reader:
             self.tokens[self.at] = Token("word", token.value[1:], False)
             return Node("sym", name=token.value[0])
         return self.atom()
+
+    def accented(self, accent: str) -> Node:
+        """A name with an accent; a bar over an expression is its conjugate."""
+        if accent == "bar" and self.is_op("{") and self.peek(2).value != "}":
+            self.at += 1
+            return Node("call", (self.bracketed("{"),), "conj")
+        return self.symbol(f"{accent}({self.group_text()})")
+
+    def derivative(self) -> Node | None:
+        r"""`\frac{d}{dx} f` and `\frac{df}{dx}`; None where the fraction is none of the two."""
+        start = self.at
+        top = self.peek(1)
+        if not self.is_op("{") or top.kind != "word" or top.value[0] != "d":
+            return None
+        try:
+            self.at += 2
+            body = None
+            if len(top.value) > 1:
+                self.at -= 1
+                self.tokens[self.at] = Token("word", top.value[1:], False)
+            if not self.is_op("}"):
+                body = self.expression()
+            self.expect("}")
+            self.expect("{")
+            variable = self.differential()
+            self.expect("}")
+        except NotReadError:
+            variable = None
+        if variable is None:
+            self.at = start
+            self.tokens[start + 1] = top
+            return None
+        return Node("bound", (body if body is not None else self.term(), variable), "diff")
+
+    def differential(self) -> Node | None:
+        """`dx` or `d\\theta` at this place, as the variable."""
+        token = self.peek()
+        if token.kind != "word" or token.value[0] != "d" or len(token.value) > 2:
+            return None
+        self.at += 1
+        if len(token.value) == 2:
+            return Node("sym", name=token.value[1])
+        return self.atom()
+
+    def limit(self) -> Node:
+        r"""`\lim_{x \to 3^+} body`: body, variable, place; the side is part of the name."""
+        self.expect("_")
+        self.expect("{")
+        variable = self.atom()
+        if self.relation_sign() != "->" or variable.op != "sym":
+            raise NotReadError("\\lim without an arrow")
+        place, side = self.term_or_signed(), ""
+        if self.is_op("^"):
+            raise NotReadError("\\lim with a power")
+        if self.is_op("+", "-"):
+            side = self.take().value
+        self.expect("}")
+        body = self.term()
+        return Node("bound", (body, variable, place), "lim-" if side == "-" else "lim")
+
+    def term_or_signed(self) -> Node:
+        """A limit's place, whose side (`3^+`, `3^{-}`) is left standing."""
+        negative = self.is_op("-")
+        self.at += negative
+        node = self.atom()
+        if self.is_op("^") and self.peek(1).value in ("+", "-"):
+            self.at += 1
+        elif self.is_op("^") and self.peek(2).value in ("+", "-") and self.peek(3).value == "}":
+            self.at += 1
+            self.tokens[self.at : self.at + 3] = [self.peek(1)]
+        return Node("neg", (node,)) if negative else node
+
+    def integral(self) -> Node:
+        r"""`\int_a^b body dx`: body, variable, and the bounds where there are some."""
+        bounds: dict[str, Node] = {}
+        while self.is_op("_", "^"):
+            sign = self.take().value
+            bounds[sign] = self.limit_value()
+        end = self.at
+        depth = 0
+        while end < len(self.tokens):
+            token = self.tokens[end]
+            depth += (token.value in ("{", "(")) - (token.value in ("}", ")"))
+            if token.kind == "word" and depth == 0 and token.value[-2:-1] == "d":
+                break
+            if token.kind == "word" and depth == 0 and token.value == "d":
+                break
+            end += 1
+        if end >= len(self.tokens):
+            raise NotReadError("\\int without a differential")
+        word = self.tokens[end].value
+        lead = word[:-1] if word == "d" else word[:-2]
+        tail = word[len(lead) :]
+        inner = self.tokens[self.at : end] + ([Token("word", lead, False)] if lead else [])
+        self.at = end
+        self.tokens[end] = Token("word", tail, False)
+        variable = self.differential()
+        body = number(1)
+        if inner:
+            reader = _Reader(inner, self.loose)
+            body = reader.expression()
+            if reader.peek().kind != "end":
+                raise NotReadError("\\int of something else")
+        if variable is None:
+            raise NotReadError("\\int without a variable")
+        return Node("bound", (body, variable, *(bounds[s] for s in "_^" if s in bounds)), "int")
 
     def fenced(self, opening: str, closing: str) -> Node:
         self.deeper()
@@ -719,22 +893,60 @@ class _Reader:
 
     def bound(self, name: str) -> Node:
         r"""`\sum_{k=0}^{n} body`: name, body, variable, from, to."""
-        if not self.is_op("_"):
-            raise NotReadError(f"\\{name} without bounds")
-        self.at += 1
+        upper: Node | None = None
+        if self.is_op("^"):
+            self.at += 1
+            upper = self.limit_value()
+        self.expect("_")
         self.expect("{")
         start = self.relation()
         self.expect("}")
         if start.op != "chain" or start.name != "=" or start.args[0].op != "sym":
             raise NotReadError(f"\\{name} over a condition")
-        if not self.is_op("^"):
-            raise NotReadError(f"\\{name} without an upper bound")
-        self.at += 1
-        upper = self.exponent()
+        if upper is None:
+            self.expect("^")
+            upper = self.limit_value()
         self.deeper()
         body = self.term()
         self.depth -= 1
         return Node("bound", (body, start.args[0], start.args[1], upper), name)
+
+    def transposed(self, node: Node) -> Node:
+        """`Matrix(...).T`."""
+        if self.is_op(".") and self.peek(1).value == "T":
+            self.at += 2
+            return Node("pow", (node, Node("sym", name="T")))
+        return node
+
+    def external_limit(self) -> Node:
+        """`Limit(f, x, 3, dir='-')` after its parenthesis."""
+        args = [self.relation()]
+        while self.is_op(",") and self.peek(1).value != "dir":
+            self.at += 1
+            args.append(self.relation())
+        side = ""
+        if self.is_op(","):
+            start = self.at
+            while not self.is_op(")") and self.peek().kind != "end":
+                self.at += 1
+            side = "".join(token.value for token in self.tokens[start : self.at])
+        self.expect(")")
+        if len(args) != 3:
+            raise NotReadError("Limit")
+        # SymPy writes '+-' for both sides and '-' for one at infinity.
+        left = side.endswith("'-'") and not any(node.name == "oo" for node in args[2].walk())
+        return Node("bound", tuple(args), "lim-" if left else "lim")
+
+    def limit_value(self) -> Node:
+        """A bound: a group or one sign; a number's subscript is the other bound, not a base."""
+        token = self.peek()
+        if token.kind == "num":
+            self.at += 1
+            return _number(token.value)
+        if token.kind == "word" and len(token.value) == 1:
+            self.at += 1
+            return Node("sym", name=token.value)
+        return self.exponent()
 
     def external(self, text: str) -> Node:
         """SymPy's own spelling of what LaTeX has signs for: `Eq(a, b)`, `Interval.open(0, 1)`."""
@@ -743,21 +955,40 @@ class _Reader:
             self.at += 1
             variant = self.take().value
         self.expect("(")
+        if text == "Limit":
+            return self.external_limit()
         inner = self.bracketed("(")
         args = inner.args if inner.op == "group" and inner.name == "()" else (inner,)
-        if text == "Eq" and len(args) == 2:
-            return Node("chain", args, "=")
+        if text in ("Integral", "Derivative", "Sum", "Product"):
+            return _external_bound(text, args)
+        if text in _EXTERNAL_RELATIONS and len(args) == 2:
+            return Node("chain", args, _EXTERNAL_RELATIONS[text])
         if text == "Interval" and len(args) == 2:
             fences = {"": "[]", "open": "()", "Lopen": "(]", "Ropen": "[)"}
             return Node("group", args, fences.get(variant, "[]"))
-        if text == "Matrix" and len(args) == 1 or text == "Matrix":
-            return _listed_matrix(inner)
+        if text == "Matrix":
+            return self.transposed(_listed_matrix(inner))
         if text in ("Union", "Intersection", "Complement") and len(args) == 2:
             names = {"Union": "union", "Intersection": "intersect", "Complement": "minus"}
             return Node(names[text], args)
         if text == "FiniteSet":
             return Node("set", args)
         raise NotReadError(text)
+
+
+_EXTERNAL_RELATIONS = {"Eq": "=", "Ne": "!=", "Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<"}
+
+
+def _external_bound(text: str, args: tuple[Node, ...]) -> Node:
+    """`Integral(f, (x, a, b))` and its kin as the node that LaTeX's spelling gives."""
+    name = {"Integral": "int", "Derivative": "diff", "Sum": "sum", "Product": "prod"}[text]
+    if len(args) != 2:
+        raise NotReadError(text)
+    body, over = args
+    parts = over.args if over.op == "group" else (over,)
+    if parts[0].op != "sym" or (name in ("sum", "prod") and len(parts) != 3):
+        raise NotReadError(text)
+    return Node("bound", (body, *parts), name)
 
 
 def _listed_matrix(inner: Node) -> Node:
@@ -840,6 +1071,10 @@ def _mixed_number(node: Node, reader: _Reader) -> Node | None:
 
 
 def _multiply(left: Node, right: Node) -> Node:
+    # In a product, braces around one term are brackets.
+    left, right = (
+        part.args[0] if part.op == "set" and len(part.args) == 1 else part for part in (left, right)
+    )
     args = (*left.args, right) if left.op == "mul" else (left, right)
     return Node("mul", args)
 

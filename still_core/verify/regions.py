@@ -35,7 +35,9 @@ _NAMED = {"Reals": True, "EmptySet": False}
 def is_region(node: Node) -> bool:
     """Whether the node is a set of reals that can be asked for membership."""
     if node.op in ("union", "intersect", "minus"):
-        return all(is_region(arg) for arg in node.args)
+        return all(is_region(arg) or not free_symbols(arg) for arg in node.args)
+    if node.op == "group" and node.name == "{}":
+        return all(not free_symbols(arg) for arg in node.args)
     if node.op == "group":
         return len(node.args) == 2 and node.name in ("()", "(]", "[)", "[]") and _bounds(node)
     if node.op == "set":
@@ -83,8 +85,9 @@ def _marks(node: Node) -> set[Any]:
     """Endpoints, members of finite sets, and places where a condition changes."""
     if node.op == "chain":
         return _changes(node)
-    if node.op in ("group", "set"):
-        values = [constant_value(arg) for arg in node.args if not infinite(arg)]
+    if node.op in ("group", "set", "num", "div", "neg"):
+        parts = node.args if node.op in ("group", "set") else (node,)
+        values = [constant_value(arg) for arg in parts if not infinite(arg)]
         if any(value is None for value in values):
             raise NoValueError("an endpoint that is no real number")
         return set(values)
@@ -126,11 +129,15 @@ def contains(node: Node, x: Any) -> bool:
     """Whether `x` is a member."""
     if node.op == "chain":
         return _holds(node, x)
-    if node.op == "group":
+    if node.op == "group" and node.name != "{}":
         return _between(node, x)
-    if node.op == "set":
+    if node.op in ("num", "div", "neg"):
+        return _equal(constant_value(node), x)
+    if node.op in ("group", "set"):
         return any(_equal(constant_value(arg), x) for arg in node.args)
     if node.op == "sym":
+        if node.name not in _NAMED:
+            raise NoValueError(node.name)
         return _NAMED[node.name]
     members = [contains(arg, x) for arg in node.args]
     if node.op == "union":

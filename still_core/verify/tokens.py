@@ -44,7 +44,8 @@ _SIGNS = {
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 
 _SPACES = re.compile(
-    r"\\(?:q?quad|enspace|thinspace|medspace|thickspace|hfill)(?![a-zA-Z])|\\[;: ]|~"
+    r"\\(?:q?quad|enspace|thinspace|medspace|thickspace|negmedspace|negthickspace|hfill)"
+    r"(?![a-zA-Z])|\\[;: ]|~"
 )
 _THIN = re.compile(r"\\[,!]|\\(?:negthinspace|null|nobreak)(?![a-zA-Z])")
 _DROPPED = re.compile(
@@ -59,6 +60,9 @@ _THIN_COMMA = re.compile(r"(?<=\d)\s*,\s*\\[!,]\s*(?=\d)")
 _DISPLAY = re.compile(r"\\[()\[\]]|(?<!\\)\$")
 _GROUPED_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z!,;{}])")
+_DOUBLED_NAME = re.compile(
+    r"\\\\(?=(?:[dt]?frac|sqrt|text|pi|left|right|boxed|cdot|times)(?![a-zA-Z]))"
+)
 _SINGLE = re.compile(r"(?<!\\)\\[a-zA-Z]")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BINOMIALS = re.compile(r"\\[dt]binom(?![a-zA-Z])")
@@ -73,8 +77,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _DECIMALS = re.compile(r"\.\d+")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?!\d| \d)")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d| \d)")
 
 
 def clean(text: str) -> str:
@@ -82,6 +86,8 @@ def clean(text: str) -> str:
     text = _SIGN.sub(lambda match: _SIGNS[match[0]], text)
     if _DOUBLED.search(text) and not _SINGLE.search(text):
         text = text.replace("\\\\\\\\", "\0").replace("\\\\", "\\").replace("\0", "\\\\")
+    elif "\\begin" not in text:
+        text = _DOUBLED_NAME.sub(r"\\", text)
     text = text.replace("\\\\", "\0")  # a row's end, out of the way of `\\ ` and `\\[`
     text = _DROPPED.sub(" ", _SPACES.sub(" ", _LEFT_DOT.sub(" ", text)))
     text = _ENVIRONMENT.sub(" ", _THIN.sub("", _THIN_COMMA.sub(",", text)))

@@ -1,0 +1,85 @@
+"""What only SymPy does here: greatest common divisors and least common multiples of expressions.
+
+The tree is turned into SymPy objects node by node (never through `sympify`, `parse_expr` or `eval`),
+and the result is turned back. Runs in a worker, under its memory cap and the caller's deadline; SymPy
+is imported when the first such answer comes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from still_core.verify.nodes import Node, NotReadError, number
+
+MAX_NODES = 60
+"""Largest tree that is given to SymPy."""
+_DIVISORS = frozenset({"gcd", "lcm"})
+
+
+def with_divisors(node: Node) -> Node:
+    """`node` with each gcd and lcm of expressions replaced by what it is.
+
+    Raises:
+        NotReadError: an argument that has no SymPy counterpart here.
+    """
+    if not any(part.op == "call" and part.name in _DIVISORS for part in node.walk()):
+        return node
+    if sum(1 for _ in node.walk()) > MAX_NODES:
+        raise NotReadError("too large for SymPy")
+    return _rewritten(node)
+
+
+def _rewritten(node: Node) -> Node:
+    node = replace(node, args=tuple(_rewritten(arg) for arg in node.args))
+    if node.op != "call" or node.name not in _DIVISORS or all(arg.op == "num" for arg in node.args):
+        return node
+    import sympy
+
+    arguments = [to_sympy(arg) for arg in node.args]
+    function = sympy.gcd if node.name == "gcd" else sympy.lcm
+    try:
+        return from_sympy(function(arguments) if len(arguments) != 2 else function(*arguments))
+    except sympy.PolynomialError as error:
+        raise NotReadError(f"{node.name}: {error}") from None
+
+
+def to_sympy(node: Node) -> Any:
+    """A scalar tree as a SymPy expression."""
+    import sympy
+
+    args = [to_sympy(arg) for arg in node.args]
+    if node.op == "num" and node.number is not None:
+        return sympy.Rational(node.number.numerator, node.number.denominator)
+    if node.op == "sym":
+        return sympy.pi if node.name == "pi" else sympy.Symbol(node.name)
+    if node.op == "add":
+        return sympy.Add(*args)
+    if node.op == "mul":
+        return sympy.Mul(*args)
+    if node.op == "div":
+        return args[0] / args[1]
+    if node.op == "neg":
+        return -args[0]
+    if node.op == "pow" and args[1].is_Rational and abs(args[1]) <= 100:
+        return args[0] ** args[1]
+    if node.op == "call" and node.name == "root" and args[1].is_Integer and 1 < args[1] <= 100:
+        return sympy.root(args[0], args[1])
+    raise NotReadError(f"no SymPy counterpart of {node.op} {node.name}")
+
+
+def from_sympy(value: Any) -> Node:
+    """A SymPy sum, product, power, symbol or rational number as a tree."""
+    import sympy
+
+    if value.is_Rational:
+        return number(Fraction(int(value.p), int(value.q)))
+    if value is sympy.pi:
+        return Node("sym", name="pi")
+    if value.is_Symbol:
+        return Node("sym", name=value.name)
+    for kind, op in ((sympy.Add, "add"), (sympy.Mul, "mul"), (sympy.Pow, "pow")):
+        if isinstance(value, kind):
+            return Node(op, tuple(from_sympy(arg) for arg in value.args))
+    raise NotReadError(f"no tree for {type(value).__name__}")
