@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from still_core.errors import DataError, explain
+from still_core.errors import ConfigError, DataError, explain
 from still_core.identity import derive_seed
 from still_core.problems.problem import AnswerKind, Problem
 from still_core.progress import Progress, ProgressListener
@@ -27,6 +27,7 @@ from still_core.verify.verdict import Outcome, Verdict
 
 _CHUNK = 128
 """Problems looked up in the bank at a time; bounds the rollouts held in memory."""
+_NO_ROOM_LIMIT = 16
 
 
 class PromptTemplate(Protocol):
@@ -169,6 +170,8 @@ class Tally:
     correct: int = 0
     solved: int = 0
     aborted: int = 0
+    no_room: int = 0
+    """Rollouts whose prompt filled the whole context: empty and truncated."""
     seconds: float = 0.0
 
 
@@ -275,6 +278,7 @@ class Campaign:
             for rollout in self._pool.poll(0.02 if self._judging else 0.25):
                 self.tally.generated_rollouts += 1
                 self.tally.generated_tokens += len(rollout.token_ids)
+                self._check_room(rollout)
                 if rollout.id in self._by_rollout:
                     self._judge(rollout, from_bank=False)
         wait = bool(self._judging) and not self._pool.pending()
@@ -286,6 +290,19 @@ class Campaign:
             wait = False
             self._judging.discard(rollout.id)
             self._settle(rollout, future.result(), from_bank=from_bank)
+
+    def _check_room(self, rollout: Rollout) -> None:
+        """Stop early where no prompt at all fits: that is a mistake in the recipe."""
+        self.tally.no_room += rollout.finish_reason.is_truncated() and not rollout.text
+        if self.tally.no_room == self.tally.generated_rollouts == _NO_ROOM_LIMIT:
+            raise ConfigError(
+                explain(
+                    "prompts leave no room for a response",
+                    got=f"{_NO_ROOM_LIMIT} prompts in a row longer than the context",
+                    expected=f"shorter prompts for {self._pool.engine_build}",
+                    remedy="raise engine.max_model_len",
+                )
+            )
 
     def _judge(self, rollout: Rollout, *, from_bank: bool) -> None:
         from still_core.verify import Answer
