@@ -2,10 +2,10 @@
 
     a527 b+40 c-3 d+6 read c b      -> c-3 b+40          look up labelled terms
     a527 b+40 c-3 d+6 after c d     -> d+6 end           find what comes next, and the end
-    a527 b+40 c-3 d+6 go c564       -> d+6=570           one step from a given state
+    a527 b+40 c-3 d+6 go c564       -> c564 d+6=570      one step from a given state
     a527 b+40 c-3 d+6 list?         -> a527, b+40, ...   walk through all terms
-    527+40 312-8 sum?               -> 567 304           single sums
-    527+40-3 run?                   -> 527 567 564       keep a state
+    527+40 312-8 sum?               -> 527+40=567 312-8=304
+    527+40-3 run?                   -> 527+40=567-3=564  keep a state
     a527 b+40 total?                -> \\boxed{567}       short problems, answered at once
 
 No drill shows a thought, and none answers a long problem: a base model that answers fast.
@@ -73,7 +73,8 @@ def one_step(rng: random.Random) -> tuple[str, str]:
         change = question.terms[i] if i < len(question.terms) else 0
         state = rng.randint(max(100, 100 - change), min(999, 999 - change))
         states.append(f"{LABELS[i]}{state}")
-        answers.append(f"{terms[i + 1]}={state + change}" if i < len(question.terms) else "end")
+        step = f"{terms[i + 1]}={state + change}" if i < len(question.terms) else "end"
+        answers.append(f"{states[-1]} {step}")
     return f"{' '.join(terms)} go {' '.join(states)}", " ".join(answers)
 
 
@@ -87,14 +88,15 @@ def sums(rng: random.Random) -> tuple[str, str]:
     """Single sums, without labels."""
     pairs = [arithmetic(rng, 2) for _ in range(rng.randint(3, 8))]
     prompt = " ".join(f"{q.start}{q.terms[0]:+d}" for q in pairs)
-    return f"{prompt} sum?", " ".join(q.answer() for q in pairs)
+    return f"{prompt} sum?", " ".join(f"{q.start}{q.terms[0]:+d}={q.answer()}" for q in pairs)
 
 
 def run(rng: random.Random) -> tuple[str, str]:
     """Running totals, without labels."""
     question = _arithmetic(rng)
     prompt = f"{question.start}{''.join(f'{term:+d}' for term in question.terms)} run?"
-    return prompt, " ".join(str(total) for total in question.totals())
+    changes = zip(question.terms, question.totals()[1:], strict=True)
+    return prompt, str(question.start) + "".join(f"{term:+d}={total}" for term, total in changes)
 
 
 def follow(rng: random.Random) -> tuple[str, str]:
@@ -129,7 +131,8 @@ def hop_step(rng: random.Random) -> tuple[str, str]:
         at = rng.choice(LABELS[: len(question.arrows)])
         states.append(f"{count}{at}")
         goal = question.arrows[LABELS.index(at)]
-        answers.append("end" if count == question.hops else f"{count + 1}{at}>{goal}")
+        step = "end" if count == question.hops else f"{count + 1}{at}>{goal}"
+        answers.append(f"{states[-1]} {step}")
     prompt = f"{question.arrows_text()} {question.start} {question.hops} go {' '.join(states)}"
     return prompt, " ".join(answers)
 
@@ -167,18 +170,18 @@ def fast_answer(rng: random.Random) -> tuple[str, str]:
 Drill = Callable[[random.Random], tuple[str, str]]
 
 DRILLS: tuple[tuple[Drill, float], ...] = (
-    (fast_answer, 0.22),
-    (one_step, 0.20),
-    (next_terms, 0.10),
-    (read_terms, 0.08),
+    (fast_answer, 0.13),
+    (one_step, 0.26),
+    (next_terms, 0.08),
+    (read_terms, 0.05),
     (list_terms, 0.06),
-    (sums, 0.08),
-    (run, 0.06),
+    (sums, 0.10),
+    (run, 0.08),
     (follow, 0.05),
-    (trail, 0.04),
-    (hop_step, 0.04),
-    (pick, 0.02),
-    (assignments, 0.04),
+    (trail, 0.05),
+    (hop_step, 0.05),
+    (pick, 0.03),
+    (assignments, 0.05),
     (program, 0.01),
 )
 """Each drill with its share."""
