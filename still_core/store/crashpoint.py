@@ -1,7 +1,7 @@
 """Named places at which a test may kill the process, to show what a crash leaves behind.
 
 `STILL_CRASHPOINT=name` kills at the first arrival, `name:3` at the third. The variable is read
-once, at import: without it a crash point costs one test of a module constant.
+once, at import: without it a crash point costs one test of a module variable.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CRASHPOINTS = (
     "after-object",
     "mid-multipart",
     "before-manifest",
-    "mid-manifest",
+    "mid-create",
     "after-manifest",
     "before-pointer",
     "after-pointer",
@@ -27,7 +27,6 @@ CRASHPOINTS = (
     "before-sweep",
     "mid-sweep",
     "before-shard",
-    "mid-shard",
     "after-shard",
     "before-pack",
     "after-pack",
@@ -35,13 +34,20 @@ CRASHPOINTS = (
 )
 """The crash points of the store and the bank. Other rooms name their own."""
 
-_ARMED, _, _COUNT = os.environ.get("STILL_CRASHPOINT", "").partition(":")
-_arrivals_left = int(_COUNT or 1)
+_armed, _, _count = os.environ.get("STILL_CRASHPOINT", "").partition(":")
+_arrivals_left = int(_count or 1)
+
+
+def arm(spec: str) -> None:
+    """Set the crash point of this process, as the variable does for a new one; "" disarms."""
+    global _armed, _arrivals_left
+    _armed, _, count = spec.partition(":")
+    _arrivals_left = int(count or 1)
 
 
 def crashpoint(name: str) -> None:
     """Kill this process with SIGKILL where the environment asks for it; else do nothing."""
-    if _ARMED and name == _ARMED:
+    if _armed and name == _armed:
         _arrive()
 
 

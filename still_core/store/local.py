@@ -91,7 +91,7 @@ class LocalBackend:
         """Stage, fsync, then link: the link fails where the name is taken."""
         staged = self._stage(data)
         try:
-            crashpoint("mid-manifest")
+            crashpoint("mid-create")
             target = self._path / key
             self._ensure_folder(target.parent)
             try:

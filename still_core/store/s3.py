@@ -109,7 +109,7 @@ class S3Backend:
 
     def create(self, key: str, data: bytes) -> bool:
         """Put with `If-None-Match: *`."""
-        crashpoint("mid-manifest")
+        crashpoint("mid-create")
         return self._put_if(key, data, IfNoneMatch="*")
 
     def replace(self, key: str, data: bytes, *, tag: str) -> bool:

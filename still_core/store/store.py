@@ -151,7 +151,7 @@ class Store:
                 if winner.digest != manifest.digest:
                     return self._settle_conflict(winner, manifest, first_wins)
             crashpoint("after-manifest")
-        return self._handle(manifest)
+        return self.handle_of(manifest)
 
     def publish_dir(
         self,
@@ -189,7 +189,7 @@ class Store:
         """The handle of a published version, None where there is none."""
         check_name(name), check_version(version)
         manifest = self._read_manifest(name, version)
-        return None if manifest is None else self._handle(manifest)
+        return None if manifest is None else self.handle_of(manifest)
 
     def manifest(self, handle: Handle) -> Manifest:
         """What the handle's version holds.
@@ -268,7 +268,7 @@ class Store:
 
     def list(self, name_prefix: str = "") -> builtins.list[Handle]:
         """Handles of all published versions whose name begins with `name_prefix`."""
-        return [self._handle(manifest) for manifest in self.manifests(name_prefix)]
+        return [self.handle_of(manifest) for manifest in self.manifests(name_prefix)]
 
     def manifests(self, name_prefix: str = "") -> builtins.list[Manifest]:
         """Manifests of all published versions whose name begins with `name_prefix`."""
@@ -335,29 +335,42 @@ class Store:
             dry_run: only name.
             min_age_s: files younger than this stay, since their manifest may be on its way.
         """
-        pointed = [
-            pointer
-            for stat in self._backend.scan("pointers/")
-            if (pointer := self.pointer(stat.key[len("pointers/") : -len(".json")])) is not None
-        ]
         return collect_garbage(
             self._backend,
             self.manifests(),
-            [*keep, *pointed],
+            [*keep, *self._pointed()],
             dry_run=dry_run,
             min_age_s=min_age_s,
         )
 
+    def forget(self, handles: Iterable[Handle]) -> builtins.list[Handle]:
+        """Remove the manifests of versions that no pointer leads to; `gc` then takes the files.
+
+        Returns:
+            The versions that are gone.
+        """
+        pointed = {(handle.name, handle.version) for handle in self._pointed()}
+        gone = [handle for handle in handles if (handle.name, handle.version) not in pointed]
+        for handle in gone:
+            self._backend.delete(manifest_key(handle.name, handle.version))
+        return gone
+
+    def _pointed(self) -> builtins.list[Handle]:
+        """Where all pointers lead."""
+        names = [s.key[len("pointers/") : -len(".json")] for s in self._backend.scan("pointers/")]
+        return [handle for name in names if (handle := self.pointer(name)) is not None]
+
     def _caches(self) -> bool:
         return not self._backend.is_local
 
-    def _handle(self, manifest: Manifest) -> Handle:
+    def handle_of(self, manifest: Manifest) -> Handle:
+        """The handle of a version whose manifest was read."""
         uri = f"{self.root}/{manifest_key(manifest.name, manifest.version)}"
         return Handle(name=manifest.name, version=manifest.version, uri=uri, digest=manifest.digest)
 
     def _settle_conflict(self, standing: Manifest, ours: Manifest, first_wins: bool) -> Handle:
         if first_wins:
-            return self._handle(standing)
+            return self.handle_of(standing)
         raise ConflictError(
             explain(
                 f"{ours.name}@{ours.version} is published with other content: digest",

@@ -1,0 +1,101 @@
+"""Garbage collection, retention and lineage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from still_core.errors import ConfigError
+from still_core.store import Store
+from still_core.store.lineage import ancestors, descendants
+from still_core.store.manifest import Manifest
+from still_core.store.retention import checkpoints_to_keep, retain_checkpoints
+
+
+@pytest.fixture
+def store(store_root: str, tmp_path: Path) -> Store:
+    """An empty store with its own cache."""
+    return Store(store_root, cache=tmp_path / "cache")
+
+
+def test_a_dry_run_names_and_removes_nothing(store: Store) -> None:
+    keep = store.publish("a", "1", {"f": b"shared", "g": b"own"})
+    drop = store.publish("b", "1", {"f": b"shared", "h": b"lonely"})
+    lonely = store.manifest(drop).objects["h"]
+    report = store.gc(keep=[keep], min_age_s=0)
+    assert report.manifests == ("manifests/b/1.json",)
+    assert report.objects == (lonely.key,)
+    assert report.num_bytes == 6
+    assert report.lines() == ["would remove manifests/b/1.json", f"would remove {lonely.key}"]
+    assert store.exists(drop)
+
+
+def test_a_collection_removes_what_it_named_and_keeps_shared_files(store: Store) -> None:
+    keep = store.publish("a", "1", {"f": b"shared", "g": b"own"})
+    drop = store.publish("b", "1", {"f": b"shared", "h": b"lonely"})
+    assert store.gc(keep=[keep], min_age_s=0, dry_run=False).removed
+    assert store.exists(keep)
+    assert store.find("b", "1") is None
+    assert not store.exists(drop)
+    again = store.gc(keep=[keep], min_age_s=0)
+    assert (again.manifests, again.objects) == ((), ())
+
+
+def test_what_a_pointer_leads_to_stays(store: Store) -> None:
+    handle = store.publish("a", "1", {"f": b"x"})
+    store.swap_pointer("LATEST", handle, expected=None)
+    assert store.gc(keep=[], min_age_s=0, dry_run=False).manifests == ()
+    assert store.exists(handle)
+
+
+def test_young_files_without_a_manifest_are_spared(store: Store) -> None:
+    store.backend.put("objects/" + "0" * 64, b"a writer is at work")
+    report = store.gc(keep=[], dry_run=False)
+    assert (report.objects, report.too_young) == ((), 1)
+
+
+def test_staged_files_of_dead_writers_are_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    store.publish("a", "1", {"f": b"x"})
+    (tmp_path / "s" / ".staging" / "999-dead").write_bytes(b"half")
+    report = store.gc(keep=store.list(), min_age_s=0, dry_run=False)
+    assert report.unfinished == (".staging/999-dead",)
+    assert not (tmp_path / "s" / ".staging" / "999-dead").exists()
+
+
+def checkpoint(step: int, score: object) -> Manifest:
+    return Manifest(name="m", version=str(step), objects={}, meta={"step": step, "score": score})
+
+
+def test_the_best_and_the_newest_checkpoints_are_kept() -> None:
+    scores = {100: 0.5, 200: 0.9, 300: 0.7, 400: None, 500: float("nan"), 600: 0.9, 700: True}
+    kept = checkpoints_to_keep(
+        [checkpoint(step, score) for step, score in scores.items()], best=2, newest=1
+    )
+    # 0.9 twice; of equal scores the later would go first, and 700 is the newest.
+    assert [m.version for m in kept] == ["200", "600", "700"]
+    alone = checkpoints_to_keep([checkpoint(s, v) for s, v in scores.items()], best=1, newest=1)
+    assert [m.version for m in alone] == ["600", "700"]
+    with pytest.raises(ConfigError, match="retention"):
+        checkpoints_to_keep([], best=1, newest=0)
+
+
+def test_retention_forgets_the_rest_and_gc_takes_their_files(store: Store) -> None:
+    for step, score in [(100, 0.1), (200, 0.9), (300, 0.2)]:
+        files = {"w": f"weights {step}".encode()}
+        store.publish("run/ckpt", str(step), files, meta={"step": step, "score": score})
+    forgotten = retain_checkpoints(store, "run/ckpt", best=1)
+    assert [handle.version for handle in forgotten] == ["100"]
+    report = store.gc(keep=store.list(), min_age_s=0, dry_run=False)
+    assert len(report.objects) == 1
+    assert [handle.version for handle in store.list("run/")] == ["200", "300"]
+
+
+def test_lineage_runs_both_ways(store: Store) -> None:
+    data = store.publish("data", "1", {"f": b"rows"})
+    model = store.publish("model", "1", {"f": b"weights"}, meta={"parents": [data.digest]})
+    report = store.publish("report", "1", {"f": b"page"}, meta={"parents": [model.digest]})
+    assert [m.name for m in descendants(store, data)] == ["model", "report"]
+    assert [m.name for m in ancestors(store, report)] == ["model", "data"]
+    assert ancestors(store, data) == []
