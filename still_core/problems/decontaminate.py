@@ -9,8 +9,9 @@ or MATH-OAI says nothing. Two tests, either of which makes an overlap:
   marks and answer instructions;
 - near: at least `containment` of the benchmark problem's word n-grams stand in the training problem
   *and* its numbers do. Problems made from one template share their words but not their numbers, so
-  they are no overlap. A problem with fewer than `MIN_NUMBERS` numbers has little to tell it from
-  its template: there the gold answers must agree too, and the n-grams must match both ways.
+  they are no overlap. Where the gold answers agree too, half of it is enough: the wording was
+  changed. A problem with fewer than `MIN_NUMBERS` numbers has little to tell it from its template:
+  there the gold answers must agree, and the n-grams must match both ways.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ MIN_NGRAMS = 20
 asks for the answer in another form is the same problem, a short one is another of its template."""
 NUMBER_SHARE = 0.9
 """Share of the benchmark problem's numbers that must stand in the training problem."""
+SAME_GOLD = 0.5
+"""Part of `containment` that is enough where numbers and gold answers agree."""
 
 _ASK = re.compile(
     r"please reason step by step[^.]*\\boxed\{\}[^.]*\.?"
@@ -47,7 +50,8 @@ _ASK = re.compile(
     re.IGNORECASE,
 )
 _NOTE = re.compile(
-    r"^\s*(?:problem|question|example)\s*\d*\s*[:.]?\s+|^\s*\d{1,3}\s*[.)]\s+|\(\s*\d+ points?\s*\)",
+    r"^\s*(?:problem|question|example)\s*\d*\s*[:.]?\s+|^\s*\d{1,3}\s*[.)]\s+"
+    r"|\(\s*\d+ points?\s*\)",
     re.IGNORECASE,
 )
 """A number or marks in front of the statement, as collections of exam papers keep them."""
@@ -337,7 +341,7 @@ class _Index:
         for number in sorted(exact | set(shared)):
             other = self._fingerprints[number]
             share = 1.0 if number in exact else shared[number] / len(other.ngrams)
-            if number in exact or (share >= containment and _is_near(training, other, containment)):
+            if number in exact or _is_near(training, other, share, containment):
                 found.append(
                     Overlap(
                         problem=training.problem,
@@ -350,21 +354,31 @@ class _Index:
         return found
 
 
-def _is_near(training: Fingerprint, benchmark: Fingerprint, containment: float) -> bool:
-    """Whether two problems that share many words are one problem and not one template."""
+def _is_near(
+    training: Fingerprint, benchmark: Fingerprint, share: float, containment: float
+) -> bool:
+    """Whether two problems that share words are one problem and not one template.
+
+    Args:
+        training: fingerprint of a training problem.
+        benchmark: fingerprint of a benchmark problem.
+        share: share of the benchmark problem's n-grams in the training problem.
+        containment: the recipe's least share.
+    """
     missing = (Counter(benchmark.numbers) - Counter(training.numbers)).total()
     if missing > (1 - NUMBER_SHARE) * len(benchmark.numbers):
         return False
-    if training.gold != benchmark.gold:
-        # The same words ask for the same form of answer: another answer means other signs.
-        changed = training.ngrams != benchmark.ngrams
-        return changed and len(benchmark.ngrams) >= MIN_NGRAMS and _has_numbers(benchmark)
-    both = len(set(training.ngrams) & set(benchmark.ngrams))
-    return _has_numbers(benchmark) or both >= containment * len(training.ngrams)
-
-
-def _has_numbers(item: Fingerprint) -> bool:
-    return len(item.numbers) >= MIN_NUMBERS
+    has_numbers = len(benchmark.numbers) >= MIN_NUMBERS
+    if training.gold == benchmark.gold and has_numbers:
+        return share >= containment * SAME_GOLD
+    if share < containment:
+        return False
+    if training.gold == benchmark.gold:
+        both = len(set(training.ngrams) & set(benchmark.ngrams))
+        return both >= containment * len(training.ngrams)
+    # The same words ask for the same form of answer: another answer means other signs.
+    reworded = training.ngrams != benchmark.ngrams
+    return reworded and has_numbers and len(benchmark.ngrams) >= MIN_NGRAMS
 
 
 def _per_benchmark(
