@@ -25,13 +25,14 @@ def competition(
     row: Any, *, bucket: Bucket = Bucket.HARD_MATH, level: float | None = None
 ) -> Draft:
     r"""A row of statement with an answer field, a worked solution that boxes it, or both."""
+    statement = text(row, *STATEMENT)
     solution = first(row, *SOLUTION)
     worked = solution if isinstance(solution, str) else ""
     gold = required_gold(optional_text(row, *ANSWER), boxed_gold(worked))
     # Files of RUC's evaluation hold the bare box as "solution": that is a gold, not a solution.
     bare = worked.strip().startswith("\\boxed") and len(worked) < len(gold) + 12
     return Draft(
-        statement=text(row, *STATEMENT),
+        statement=statement,
         gold=gold,
         bucket=bucket,
         level=number(row, "level", "difficulty") if level is None else level,
