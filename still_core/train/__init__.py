@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from still_core.train.job import DpoJob, SftJob
+from still_core.train.memory import MemoryPlan, plan_memory
 from still_core.train.recipe import DpoRecipe, DpoTarget, SftRecipe, TrainResources
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ __all__ = [
     "DpoJob",
     "DpoRecipe",
     "DpoTarget",
+    "MemoryPlan",
     "SftJob",
     "SftRecipe",
     "TrainResources",
+    "plan_memory",
     "train_dpo",
     "train_sft",
 ]

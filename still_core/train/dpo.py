@@ -86,7 +86,7 @@ def dpo_schedule(
 def collate_pairs(
     rows: Sequence[PairRow], pad_id: int, reference: Reference | None = None
 ) -> dict[str, Any]:
-    """Pairs as TRL's DPOTrainer takes them: [2B, T], all chosen above all rejected, right-padded."""
+    """Pairs as DPOTrainer takes them: [2B, T], all chosen above all rejected, right-padded."""
     import torch
 
     sides = [(row.prompt_ids, row.chosen_ids, row.chosen_mask) for row in rows]
