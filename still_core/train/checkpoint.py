@@ -92,7 +92,7 @@ class Checkpoint:
                 step=int(record["step"]),
                 parts=tuple(Handle(**part) for part in record["parts"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckpointError(
                 explain("unreadable checkpoint index", got=str(error), expected=FORMAT)
             ) from error
@@ -232,7 +232,7 @@ class Shards:
         path = self.directories[0] / STATE_FILE
         try:
             state = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(explain("unreadable checkpoint state", got=str(error))) from error
         if not isinstance(state, dict):
             raise CheckpointError(
@@ -386,7 +386,7 @@ def _read_header(path: Path) -> Iterator[tuple[str, Piece]]:
                 piece = Piece(shape=tuple(place["shape"]), offset=tuple(place["offset"]))
                 _check_piece(key, piece, tuple(file.get_slice(key).get_shape()))
                 yield key, piece
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(

@@ -1,0 +1,333 @@
+"""Checkpoints: exact resume in one process, and the exact reason of every refusal."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from still_core.errors import CheckpointError, StoreError
+from still_core.store import Handle, Store
+from still_core.train.checkpoint import (
+    FORMAT,
+    INDEX_FILE,
+    SHARD_FILE,
+    STATE_FILE,
+    Checkpoint,
+    Shards,
+    Staged,
+    read_checkpoint,
+    restore,
+    write_shard,
+)
+from still_core.train.recipe import SftRecipe, TrainResources
+from still_core.train.rows import TokenRow
+from still_core.train.sft import Place, sft_schedule, sft_trainer
+
+JOB = "0123456789abcdef"
+
+
+def rows() -> list[TokenRow]:
+    rng = random.Random(0)
+    return [
+        TokenRow(
+            id=str(i),
+            prompt_ids=tuple(rng.randrange(7, 100) for _ in range(4)),
+            response_ids=tuple(rng.randrange(7, 100) for _ in range(rng.randint(2, 12))),
+        )
+        for i in range(12)
+    ]
+
+
+class Keeper:
+    """Writes every checkpoint to a folder; stops the run after one where asked."""
+
+    def __init__(self, folder: Path, stop_at: int | None = None) -> None:
+        self.folder, self.stop_at = folder, stop_at
+
+    def on_step(self, metrics: dict[str, float], tokens_per_s: float) -> None:
+        if metrics["step"] == self.stop_at:
+            raise KeyboardInterrupt
+
+    def on_checkpoint(self, step: int, staging: Callable[[], Staged]) -> None:
+        write_shard(staging(), self.folder / f"step-{step}")
+
+
+def train(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None = None) -> Any:
+    recipe = SftRecipe(
+        dtype="float32", gradient_checkpointing=False, batch_size=4, epochs=3, learning_rate=1e-3
+    )
+    place = Place(rank=0, num_ranks=1, resources=TrainResources(checkpoint_every=2))
+    schedule = sft_schedule(rows(), recipe, seed=0, place=place, pad_id=0)
+    trainer = sft_trainer(
+        AutoModelForCausalLM.from_pretrained(model_dir),
+        AutoTokenizer.from_pretrained(model_dir),
+        rows(),
+        recipe,
+        num_steps=len(schedule.steps),
+        seed=0,
+        directory=tmp,
+        use_cpu=True,
+    )
+    if resume is not None:
+        schedule.resume = Shards.open([resume])
+    trainer.follow(schedule, keeper, 0)
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of checkpoints after steps 2, 4, 6 and 8 of 9, of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    trainer = train(tiny_model_dir, folder / "trainer", Keeper(folder))
+    save_file(dict(trainer.model.named_parameters()), folder / "end.safetensors")
+    (folder / "metrics.json").write_text(json.dumps(trainer.metrics))
+    return folder
+
+
+@pytest.mark.parametrize("step", [2, 4, 6, 8])
+def test_a_resumed_run_ends_with_the_same_bytes_and_the_same_metrics(
+    saved: Path, tiny_model_dir: Path, tmp_path: Path, step: int
+) -> None:
+    trainer = train(tiny_model_dir, tmp_path, Keeper(tmp_path), saved / f"step-{step}")
+    end = load_file(saved / "end.safetensors")
+    state = dict(trainer.model.named_parameters())
+    assert all(torch.equal(state[name], tensor) for name, tensor in end.items())
+    assert trainer.metrics == json.loads((saved / "metrics.json").read_text())
+
+
+def test_an_interrupted_run_leaves_the_checkpoints_of_an_undisturbed_one(
+    saved: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_model_dir, tmp_path / "trainer", Keeper(tmp_path, stop_at=5))
+    for name in (SHARD_FILE, STATE_FILE):
+        assert (tmp_path / "step-4" / name).read_bytes() == (saved / "step-4" / name).read_bytes()
+    assert not (tmp_path / "step-6").exists()
+
+
+def load(folder: Path, model_dir: Path) -> None:
+    """Read a checkpoint folder into a fresh model and optimiser."""
+    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    restore(Shards.open([folder]), model, torch.optim.AdamW(model.parameters()))
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Change tensors and pieces of a shard and write it anew, with matching headers."""
+    from safetensors import safe_open
+
+    tensors = load_file(folder / SHARD_FILE)
+    with safe_open(folder / SHARD_FILE, framework="pt") as file:
+        metadata = dict(file.metadata())
+    pieces = json.loads(metadata["pieces"])
+    change(tensors, pieces)
+    save_file(tensors, folder / SHARD_FILE, metadata={**metadata, "pieces": json.dumps(pieces)})
+
+
+NORM = "model.norm.weight"
+
+
+def drop_tensor(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    for kind in ("model", "exp_avg", "exp_avg_sq"):
+        del tensors[f"{kind}/{NORM}"], pieces[f"{kind}/{NORM}"]
+
+
+def drop_moment(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    del tensors[f"exp_avg_sq/{NORM}"], pieces[f"exp_avg_sq/{NORM}"]
+
+
+def reshape(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    tensors[f"model/{NORM}"] = torch.zeros(32)
+    pieces[f"model/{NORM}"] = {"shape": [32], "offset": [0]}
+
+
+def halve(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    tensors[f"model/{NORM}"] = tensors[f"model/{NORM}"][:32].clone()
+
+
+def outside(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    pieces[f"model/{NORM}"]["offset"] = [1]
+
+
+def retype(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    tensors[f"model/{NORM}"] = tensors[f"model/{NORM}"].double()
+
+
+def undeclare(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    del pieces[f"model/{NORM}"]
+
+
+def add_tensor(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    tensors["model/extra"], pieces["model/extra"] = torch.zeros(1), {"shape": [1], "offset": [0]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (drop_tensor, f"another model.*1 tensors.*{NORM}"),
+        (drop_moment, f"lacks a tensor.*exp_avg_sq/{NORM}"),
+        (reshape, "another shape.*32.*64"),
+        (halve, f"does not cover tensor model/{NORM}.*32 elements.*64"),
+        (outside, "lies outside its tensor"),
+        (retype, "another type.*float64.*float32"),
+        (undeclare, "pieces and tensors differ"),
+        (add_tensor, "another model.*extra"),
+    ],
+)
+def test_a_shard_of_other_content_is_refused_with_the_reason(
+    saved: Path,
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    change: Callable[[dict[str, Any], dict[str, Any]], None],
+    reason: str,
+) -> None:
+    folder = copy(saved / "step-2", tmp_path / "step")
+    load(folder, tiny_model_dir)
+    rewrite(folder, change)
+    with pytest.raises(CheckpointError, match=reason):
+        load(folder, tiny_model_dir)
+
+
+def copy(source: Path, target: Path) -> Path:
+    target.mkdir()
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """One of: flipped bits, cut, grown, zeroed region, swapped regions."""
+    kind = rng.randrange(5)
+    at = rng.randrange(len(data))
+    if kind == 0:
+        return data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+    if kind == 1:
+        return data[:at]
+    if kind == 2:
+        return data[:at] + rng.randbytes(rng.randint(1, 64)) + data[at:]
+    if kind == 3:
+        end = min(len(data), at + rng.randint(1, 4096))
+        zeroed = data[:at] + bytes(end - at) + data[end:]
+        return zeroed if zeroed != data else data[:-1]
+    half = len(data) // 2
+    return data[half:] + data[:half]
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_mutated_objects_are_refused_before_any_parser_sees_them(
+    saved: Path, tmp_path: Path, count: int
+) -> None:
+    rng = random.Random(count)
+    published = Store(tmp_path / "store", cache=tmp_path / "cache0")
+    part = published.publish_dir("m/checkpoints/parts/rank-0-of-1", "s", saved / "step-2")
+    index = Checkpoint(job_digest=JOB, step=2, parts=(part,))
+    handle = published.publish("m/checkpoints", "step-2", {INDEX_FILE: index.to_json()})
+    objects = [p for p in (tmp_path / "store" / "objects").rglob("*") if p.is_file()]
+    for number in range(count):
+        store = Store(tmp_path / "store", cache=tmp_path / f"cache-{number}")
+        victim = rng.choice(objects)
+        whole = victim.read_bytes()
+        victim.chmod(0o644)
+        victim.write_bytes(mutate(whole, rng))
+        with pytest.raises(StoreError, match=r"sha256|size|differ|damage|digest"):
+            open_checkpoint(store, handle)
+        victim.write_bytes(whole)
+    open_checkpoint(Store(tmp_path / "store", cache=tmp_path / "cache-end"), handle)
+
+
+def open_checkpoint(store: Store, handle: Handle) -> Shards:
+    found = read_checkpoint(store, handle, job_digest=JOB)
+    return Shards.open([store.fetch(part) for part in found.parts])
+
+
+INDEX = Checkpoint(
+    job_digest=JOB, step=2, parts=(Handle(name="p", version="v", uri="u", digest="d"),)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "unreadable checkpoint index"),
+        (b"\xff\xfe", "unreadable checkpoint index"),
+        (b"[]", "unreadable checkpoint index"),
+        (b"{}", "unreadable checkpoint index.*format"),
+        (pickle.dumps({"format": FORMAT}), "unreadable checkpoint index"),
+        (replace(INDEX, format="still-checkpoint-9").to_json(), "another format.*-9"),
+        (replace(INDEX, parts=()).to_json(), "without parts"),
+        (replace(INDEX, step=0).to_json(), "without parts or steps"),
+        (INDEX.to_json().replace(b'"digest": "d"', b'"evil": "d"'), "evil"),
+        (b"[" * 5_000, "unreadable checkpoint index"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(text: bytes, reason: str) -> None:
+    with pytest.raises(CheckpointError, match=reason):
+        Checkpoint.from_json(text)
+
+
+def test_a_checkpoint_of_another_job_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    handle = store.publish("m/checkpoints", "step-2", {INDEX_FILE: INDEX.to_json()})
+    assert read_checkpoint(store, handle, job_digest=JOB) == INDEX
+    with pytest.raises(CheckpointError, match=r"belongs to another job.*0123456789abcdef"):
+        read_checkpoint(store, handle, job_digest="f" * 16)
+
+
+class Bomb:
+    """Writes a file when unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.canary,))
+
+
+def test_nothing_in_a_checkpoint_folder_can_run(
+    saved: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    canary = tmp_path / "canary"
+    bomb = pickle.dumps(Bomb(canary))
+    pickle.loads(bomb)
+    assert canary.exists(), "the bomb works"
+    canary.unlink()
+    torch_bomb = tmp_path / "bomb.pt"
+    torch.save(Bomb(canary), torch_bomb)
+    huge_header = (2**62).to_bytes(8, "little") + b"{}"
+    overlapping = json.dumps(
+        {
+            "a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+            "b": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]},
+        }
+    ).encode()
+    overlapping = len(overlapping).to_bytes(8, "little") + overlapping + bytes(24)
+    hostile = [
+        bomb,
+        torch_bomb.read_bytes(),
+        huge_header,
+        overlapping,
+        b"PK\x03\x04" + bytes(100),
+        b"",
+    ]
+    for name in (SHARD_FILE, STATE_FILE):
+        for number, content in enumerate(hostile):
+            folder = copy(saved / "step-2", tmp_path / f"{name}-{number}")
+            (folder / name).write_bytes(content)
+            with pytest.raises(CheckpointError, match="unreadable"):
+                load(folder, tiny_model_dir)
+    # Files with names that other loaders know are never opened.
+    folder = copy(saved / "step-2", tmp_path / "beside")
+    for name in (".metadata", "optimizer.pt", "rng_state.pth", "pytorch_model.bin"):
+        (folder / name).write_bytes(bomb)
+    load(folder, tiny_model_dir)
+    assert not canary.exists()
