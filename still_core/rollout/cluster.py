@@ -25,7 +25,9 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
     """Join the cluster at `RAY_ADDRESS`, or start Ray on this machine; nothing if already joined.
 
     Args:
-        num_cpus: CPUs that a local Ray hands out; by default those of the machine, at least 2.
+        num_cpus: CPUs that a local Ray hands out. By default twice those of the machine, at least
+            4: rollout actors keep their share while they idle between two stages, and a training
+            job that waited for it would wait for ever.
         temp_dir: where a local Ray keeps its sockets and logs; must be a short path.
 
     Raises:
@@ -45,7 +47,7 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
-                num_cpus=int(num_cpus or max(2, os.cpu_count() or 2)),
+                num_cpus=int(num_cpus or 2 * max(2, os.cpu_count() or 2)),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

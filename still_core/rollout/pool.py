@@ -277,7 +277,7 @@ class RolloutPool:
         if not self._workers:
             from still_core.rollout.cluster import connect
 
-            connect(num_cpus=self.resources.num_actors * self.resources.cpus_per_actor)
+            connect()
             for number in range(self.resources.num_actors):
                 worker = _Worker(name=f"rollout-{number}")
                 self._workers.append(worker)
@@ -538,6 +538,15 @@ def close_pools() -> None:
     """End all pools of this process."""
     while _POOLS:
         _POOLS.popitem()[1].close()
+
+
+def release_gpus() -> None:
+    """End the pools of this process that hold GPUs, so that a training job can have them.
+
+    Engines on CPU stay: they keep nothing that training needs.
+    """
+    for key in [key for key in _POOLS if key[2].gpus_per_actor > 0]:
+        _POOLS.pop(key).close()
 
 
 def innermost_frame(stacks: str) -> str:

@@ -26,7 +26,7 @@ def _ray() -> Iterator[None]:
     import ray
 
     ours = not ray.is_initialized()
-    connect(num_cpus=2)
+    connect()
     yield
     if ours:
         ray.shutdown()

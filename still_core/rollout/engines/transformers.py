@@ -42,6 +42,7 @@ class TransformersEngine(Engine):
         import torch
         from transformers import AutoTokenizer
 
+        torch.set_num_threads(resources.threads_per_actor)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tokenizer: Any = AutoTokenizer.from_pretrained(weights.resolve())
         self._queue: deque[RolloutRequest] = deque()
@@ -164,19 +165,20 @@ class TransformersEngine(Engine):
         row.tokens.append(token)
         row.logprobs.append(float(logits.log_softmax(-1)[token]))
         if token in self._ends:
-            return self._complete(row, row.tokens[:-1], FinishReason.STOP)
+            return self._complete(row, self._decode(row.tokens[:-1]), FinishReason.STOP)
         stops = row.request.sampling.stop
         if stops:
             text = self._decode(row.tokens)
-            if any(stop in text for stop in stops):
-                return self._complete(row, row.tokens, FinishReason.STOP)
+            ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+            if ends:
+                return self._complete(row, text[: min(ends)], FinishReason.STOP)
         if len(row.tokens) >= row.limit:
-            return self._complete(row, row.tokens, FinishReason.LENGTH)
+            return self._complete(row, self._decode(row.tokens), FinishReason.LENGTH)
         return None
 
-    def _complete(self, row: _Row, shown: list[int], reason: FinishReason) -> Completion:
+    def _complete(self, row: _Row, text: str, reason: FinishReason) -> Completion:
         return Completion(
-            text=self._decode(shown),
+            text=text,
             token_ids=tuple(row.tokens),
             logprobs=tuple(row.logprobs),
             finish_reason=reason,

@@ -36,11 +36,12 @@ def environment(resources: Resources) -> dict[str, str]:
 
 
 class VllmEngine(Engine):
-    """vLLM's `LLMEngine` behind the engine protocol."""
+    """vLLM's `LLMEngine` behind the engine protocol. One per process: vLLM keeps global state."""
 
     def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
         super().__init__(recipe, resources, weights)
         os.environ.update(environment(resources))
+        import torch
         from vllm import EngineArgs
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -57,6 +58,8 @@ class VllmEngine(Engine):
             seed=0,
             disable_log_stats=True,
         )
+        # The variable above comes too late where torch is already loaded.
+        torch.set_num_threads(resources.threads_per_actor)
         self._engine: Any = LLMEngine.from_engine_args(arguments)
         self._directory = directory
         self._tokenize = lru_cache(maxsize=4096)(_tokenizer(directory))
