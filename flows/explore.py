@@ -28,6 +28,7 @@ def explore(
         policy=policy,
         problems=problems,
         explorations=explorations,
+        pool=recipe.pool,
         explore=recipe.explore,
         engine=recipe.engine,
         verify=recipe.verify,
@@ -44,8 +45,6 @@ def explore(
         exploration=exploration,
         problems=problems,
         prompt=recipe.backbone.prompt,
-        engine=recipe.engine,
         round=round,
-        resources=run.resources,
     )
     return exploration, candidates

@@ -23,28 +23,32 @@ from tasks.train import train_model
 
 @subflow(name="imitate", run_name="imitate-{run.name}")
 def imitate(
-    run: Run, recipe: Still2Recipe, problems: Handle, backbone: Handle, files: dict[str, str]
-) -> tuple[Handle, Handle]:
-    """D_0 and M_1."""
+    run: Run, recipe: Still2Recipe, problems: Handle, fingerprints: Handle, backbone: Handle
+) -> tuple[list[Handle], Handle, Handle]:
+    """The drafts, D_0 and M_1."""
     drafts = distil_demonstrations(
         store=run.store,
         problems=problems,
+        backbone=backbone,
         distil=recipe.distil,
         verify=recipe.verify,
-        files=files,
+        engine=recipe.engine,
         seed=recipe.seed,
         resources=run.resources,
+        run=run.name,
     )
     completed = None
-    if lack_solutions(run.store, drafts):
+    if lack_solutions(run.store, drafts, recipe.distil):
         formatted = collect_writer_demonstrations(
-            store=run.store, drafts=drafts, clean=recipe.clean
+            store=run.store, drafts=drafts, clean=recipe.clean, mix=recipe.mix
         )
         writer = train_model(
             label="solution writer",
             store=run.store,
             model=backbone,
             demonstrations=formatted,
+            fingerprints=fingerprints,
+            gate=recipe.problems.decontaminate,
             prompt=recipe.backbone.prompt,
             sft=recipe.sft,
             seed=recipe.seed,
@@ -59,28 +63,28 @@ def imitate(
             engine=recipe.engine,
             sampling=recipe.evaluate.sampling,
             verify=recipe.verify,
-            seed=recipe.seed,
             resources=run.resources,
+            run=run.name,
         )
     d0 = build_d0(
         store=run.store,
         drafts=drafts,
         completed=completed,
-        problems=problems,
         backbone=backbone,
         clean=recipe.clean,
         mix=recipe.mix,
-        seed=recipe.seed,
     )
     model = train_model(
         label="M_1",
         store=run.store,
         model=backbone,
         demonstrations=d0,
+        fingerprints=fingerprints,
+        gate=recipe.problems.decontaminate,
         prompt=recipe.backbone.prompt,
         sft=recipe.sft,
         seed=recipe.seed,
         resources=run.resources,
         run=run.name,
     )
-    return d0, model
+    return [drafts] if completed is None else [drafts, completed], d0, model

@@ -25,6 +25,7 @@ from still_core.recipes.presets import miniature
 from still_core.recipes.recipe import Resources, Still2Recipe
 from still_core.store.handle import Handle
 from tasks.backbone import publish_backbone
+from tasks.demonstrations import fingerprint_benchmarks
 from tasks.engines import engine_pools
 from tasks.evaluate import evaluate_model
 from tasks.explore import pool_is_exhausted
@@ -54,8 +55,11 @@ def still_2(
     with stage_log() as stages, engine_pools():
         problems = collect_problems(store=store, problems=recipe.problems, files=files.problems)
         backbone = publish_backbone(store=store, model=recipe.backbone.model, files=files.backbone)
+        fingerprints = fingerprint_benchmarks(
+            store=store, problems=problems, gate=recipe.problems.decontaminate
+        )
         scores = [evaluated(run, recipe, problems, backbone, "M_0")]
-        d0, model = imitate(run, recipe, problems, backbone, files.demonstrations)
+        drafts, d0, model = imitate(run, recipe, problems, fingerprints, backbone)
         scores.append(evaluated(run, recipe, problems, model, "M_1"))
         data, models = [d0], [model]
         explorations: list[Handle] = []
@@ -65,7 +69,7 @@ def still_2(
             explorations.append(exploration)
             candidates.append(found)
             start = backbone if recipe.start_from == "backbone" else model
-            dt, model = self_improve(run, recipe, problems, d0, candidates, start, round)
+            dt, model = self_improve(run, recipe, fingerprints, d0, candidates, start, round)
             data.append(dt)
             models.append(model)
             scores.append(evaluated(run, recipe, problems, model, f"M_{round + 1}"))
@@ -75,10 +79,10 @@ def still_2(
             store=store,
             recipe=recipe,
             problems=problems,
+            drafts=drafts,
             demonstrations=data,
             models=models,
             explorations=explorations,
-            candidates=candidates,
             scores=scores,
         )
     return publish_report(store, composed, run.name, reports, stages)

@@ -58,7 +58,8 @@ class StageRecords(WritableFileSystem):
         """The block for this store, registered with the Prefect server at hand."""
         return _registered(root, os.environ.get("PREFECT_API_URL", ""))
 
-    def read_path(self, path: str, _sync: bool = True) -> bytes:
+    # Prefect calls both plainly, with _sync, from synchronous tasks; its base class declares coroutines.
+    def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The record, if the artefact that it names is still there.
 
         Raises:
@@ -71,7 +72,9 @@ class StageRecords(WritableFileSystem):
             raise MissingError(f"the artefact {handle.name} {handle.version} is gone")
         return content
 
-    def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:
+    def write_path(  # type: ignore[override]
+        self, path: str, content: bytes, _sync: bool = True
+    ) -> None:
         """Write the record; the artefact it names is already published."""
         Store(self.root).backend.put(_key(path), content)
 

@@ -136,7 +136,8 @@ class Stage:
             ),
         )
         began = time.monotonic()
-        state = bound(store, inputs, return_state=True)
+        run: Any = bound
+        state = run(store, inputs, return_state=True)
         handle = Handle(**state.result())
         record_stage(
             StageRun(

@@ -11,43 +11,67 @@ from cyclopts import App
 
 from still_core.errors import StillError
 
-app = App(name="still", help="Turn a language model into one that thinks before it answers.")
+COMMANDS = {
+    "run": ("run:run", "Run the STILL-2 loop; what is cached is not done again."),
+    "plan": ("run:plan", "Print the DAG, what is cached, what will run and what it will cost."),
+    "report": ("report:report", "Show the report of a run."),
+    "watch": ("watch:watch", "Show what a run is doing, and where it is stuck."),
+    "verify": ("verify:verify", "Judge answers against gold."),
+    "doctor": ("doctor:doctor", "Check this machine and say the remedy for what is wrong."),
+    "up": ("services:up", "Start Prefect's server and UI, and a worker, and register deployments."),
+    "down": ("services:down", "Stop what `still up` started."),
+}
+GROUPS = {
+    "data": (
+        "Build, inspect and decontaminate training data.",
+        {
+            "build": ("data:build", "Build a data set by a recipe."),
+            "funnel": ("data:funnel", "Print what each rule kept and dropped."),
+            "show": ("data:show", "Print one row and its lineage."),
+            "decontaminate": ("data:decontaminate", "Find benchmark problems in training data."),
+        },
+    ),
+    "bank": (
+        "Look into the rollout bank.",
+        {
+            "ls": ("bank:ls", "List what the bank holds."),
+            "show": ("bank:show", "Print one rollout with its provenance."),
+            "stats": ("bank:stats", "Pass rates and token counts."),
+            "export": ("bank:export", "Write rollouts to JSONL or Parquet."),
+            "gc": ("bank:gc", "Name, and with --yes remove, what nothing refers to."),
+            "regrade": ("bank:regrade", "Apply the present verifier to stored rollouts."),
+        },
+    ),
+    "sandbox": (
+        "Run model-written code in isolation.",
+        {"run": ("sandbox:run", "Run one Python file in the sandbox.")},
+    ),
+}
 
-data = App(name="data", help="Build, inspect and decontaminate training data.")
-bank = App(name="bank", help="Look into the rollout bank.")
-sandbox = App(name="sandbox", help="Run model-written code in isolation.")
-for group in (data, bank, sandbox):
-    app.command(group)
 
-app.command("deployments.cli.verify:verify", name="verify", help="Judge answers against gold.")
-sandbox.command(
-    "deployments.cli.sandbox:run", name="run", help="Run one Python file in the sandbox."
-)
-data.command("deployments.cli.data:build", name="build", help="Build a data set by a recipe.")
-data.command(
-    "deployments.cli.data:funnel", name="funnel", help="Print what each rule kept and dropped."
-)
-data.command("deployments.cli.data:show", name="show", help="Print one row and its lineage.")
-data.command(
-    "deployments.cli.data:decontaminate",
-    name="decontaminate",
-    help="Find benchmark problems in training data.",
-)
-for verb, text in {
-    "ls": "List what the bank holds.",
-    "show": "Print one rollout with its provenance.",
-    "stats": "Pass rates and token counts.",
-    "export": "Write rollouts to JSONL or Parquet.",
-    "gc": "Name, and with --yes remove, what nothing refers to.",
-    "regrade": "Apply the present verifier to stored rollouts.",
-}.items():
-    bank.command(f"deployments.cli.bank:{verb}", name=verb, help=text)
+def build_app() -> App:
+    """The command tree; nothing behind a command is imported."""
+    app = App(name="still", help="Turn a language model into one that thinks before it answers.")
+    _add(app, COMMANDS)
+    for name, (text, commands) in GROUPS.items():
+        group = App(name=name, help=text)
+        _add(group, commands)
+        app.command(group)
+    return app
+
+
+def _add(app: App, commands: dict[str, tuple[str, str]]) -> None:
+    for name, (place, text) in commands.items():
+        app.command(f"deployments.cli.{place}", name=name, help=text)
 
 
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
     try:
-        app()
+        build_app()()
     except StillError as error:
         print(f"still: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("still: interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None

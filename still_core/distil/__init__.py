@@ -1,0 +1,1 @@
+"""Distillation: teachers' responses, brought into one form and judged, become D_0."""

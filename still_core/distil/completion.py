@@ -1,0 +1,94 @@
+"""Solution completion: a fine-tuned model writes the solution that a QwQ-style thought lacks.
+
+thought -> prompt + thought + opened solution -> fine-tuned model -> closed solution -> draft
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from still_core.distil.drafts import Draft, DraftState, draft_of
+from still_core.identity import digest
+from still_core.progress import Progress, ProgressListener
+from still_core.responses.prompts import completion_request, prompt
+from still_core.responses.unify import Style, Unified, complete
+from still_core.rollout.rollout import Rollout, RolloutRequest, Sampling
+from still_core.rollout.search import Pool
+
+
+class GeneratingPool(Pool, Protocol):
+    """A rollout pool that also runs a batch to its end."""
+
+    def generate(self, requests: Any) -> Any:
+        """Rollouts in the order in which they end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    draft: Draft
+    request: RolloutRequest
+
+
+def complete_drafts(
+    drafts: Sequence[Draft],
+    pool: GeneratingPool,
+    *,
+    prompt_name: str,
+    sampling: Sampling,
+    progress: ProgressListener | None = None,
+) -> list[Draft]:
+    """Complete every draft that needs a solution.
+
+    Args:
+        drafts: any drafts; those that need no solution are left out of the result.
+        pool: holds the solution writer's weights.
+        prompt_name: the prompt that the writer was trained with.
+        sampling: greedy, as a rule; `max_tokens` bounds the solution alone.
+        progress: told as solutions end.
+
+    Returns:
+        Complete or defective drafts, in the order of the input.
+    """
+    asked = [
+        _ask(d, pool, prompt_name, sampling) for d in drafts if d.state is DraftState.NEEDS_SOLUTION
+    ]
+    written: dict[str, Rollout] = {}
+    for rollout in pool.generate([one.request for one in asked]):
+        written[rollout.id] = rollout
+        if progress is not None:
+            progress(
+                Progress(
+                    stage="complete solutions",
+                    done=len(written),
+                    total=len(asked),
+                    unit="solutions",
+                )
+            )
+    return [_completed(one.draft, written[one.request.id]) for one in asked]
+
+
+def _ask(d: Draft, pool: GeneratingPool, prompt_name: str, sampling: Sampling) -> _Asked:
+    template = prompt(prompt_name)
+    question = template.render(d.raw.problem.statement, pool.tokenizer)
+    request = RolloutRequest(
+        problem_id=d.raw.id,
+        problem_digest=digest([d.raw.problem.digest, d.thought]),
+        prompt=completion_request(question, d.thought),
+        prompt_digest=digest([template.digest(pool.tokenizer), "solution"]),
+        policy_digest=pool.policy_digest,
+        policy_version=pool.policy_version,
+        sampling=sampling,
+        sample_index=0,
+        seed=0,
+        engine_build=pool.engine_build,
+    )
+    return _Asked(draft=d, request=request)
+
+
+def _completed(d: Draft, rollout: Rollout) -> Draft:
+    thought = Unified(style=Style(d.style), thought=d.thought, needs_solution=True)
+    return draft_of(
+        d.raw, complete(thought, rollout.text, truncated=rollout.finish_reason.is_truncated())
+    )

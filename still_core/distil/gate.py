@@ -1,0 +1,35 @@
+"""The last gate before training: is anything in this training set a benchmark's problem?"""
+
+from __future__ import annotations
+
+from still_core.distil.dataset import read_demonstrations
+from still_core.problems.decontaminate import Fingerprint, match_fingerprints, require_clean
+from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.problems.recipe import DecontaminateRecipe
+from still_core.store import Handle, Store
+
+
+def require_uncontaminated(
+    store: Store, demonstrations: Handle, fingerprints: Handle, gate: DecontaminateRecipe
+) -> None:
+    """Hold every demonstration's problem against the benchmarks' fingerprints.
+
+    Raises:
+        DataError: overlap above the gate's threshold, without a waiver.
+    """
+    known = [Fingerprint.from_row(row) for row in store.read_rows(fingerprints)]
+    asked = {
+        row.problem_digest: Problem(
+            id=row.problem_id,
+            statement=row.statement,
+            gold=row.gold,
+            kind=AnswerKind(row.kind),
+            domain=row.domain,
+            bucket=Bucket(row.bucket),
+            source="demonstrations",
+            row=0,
+        )
+        for row in read_demonstrations(store, demonstrations)
+    }
+    overlap = match_fingerprints(list(asked.values()), known, recipe=gate)
+    require_clean(overlap, threshold=gate.threshold, waiver=gate.waiver)

@@ -1,0 +1,87 @@
+"""Live teachers: an OpenAI-compatible endpoint or a local model, asked through the rollout engines.
+
+problems -> sample n responses each, bank first -> raw responses
+
+A run that was cut goes on where it stopped: responses in the bank are not asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from still_core.identity import digest
+from still_core.problems.problem import Problem
+from still_core.problems.raw import RawResponse
+from still_core.progress import ProgressListener
+from still_core.refine.recipe import DistilRecipe, Teacher
+from still_core.rollout.rollout import Sampling
+from still_core.rollout.sample import sample
+from still_core.rollout.search import Bank, Pool, PromptTemplate, Verifier
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """The statement alone, as one user message: an endpoint applies its own chat template."""
+
+    def render(self, problem_statement: str, tokenizer: Any) -> str:
+        """The statement."""
+        return problem_statement
+
+    def digest(self, tokenizer: Any) -> str:
+        """Identity of this way to ask."""
+        return digest(["question", 1])
+
+
+def draw_responses(
+    teacher: Teacher,
+    distil: DistilRecipe,
+    problems: Sequence[Problem],
+    pool: Pool,
+    bank: Bank,
+    verifier: Verifier,
+    *,
+    prompt: str | PromptTemplate,
+    seed: int,
+    progress: ProgressListener | None = None,
+) -> list[RawResponse]:
+    """Several responses per problem, as if read from the teacher's file.
+
+    Args:
+        teacher: of kind `endpoint` or `local`.
+        distil: sampling of live teachers.
+        problems: the run's problems; those of the teacher's sources are asked.
+        pool: hosts the teacher.
+        bank: read first, then given every response.
+        verifier: judges responses as they end; unification judges them again, split.
+        prompt: how to ask.
+        seed: recipe seed.
+        progress: told while responses arrive.
+    """
+    asked = [p for p in problems if not teacher.problems or p.source in teacher.problems]
+    result = sample(
+        asked,
+        pool,
+        bank,
+        verifier,
+        Sampling(temperature=distil.temperature, top_p=distil.top_p, max_tokens=distil.max_tokens),
+        num_samples=teacher.responses_per_problem,
+        seed=seed,
+        prompt=prompt,
+        owner=f"teacher/{teacher.name}",
+        stage=f"ask {teacher.name}",
+        progress=progress,
+    )
+    return [
+        RawResponse(
+            id=f"{group.problem.id}#{teacher.name}-{rollout.sample_index}",
+            problem=group.problem,
+            text=rollout.text,
+            teacher=teacher.name,
+            source_file=f"bank:{rollout.id}",
+            row=rollout.sample_index,
+        )
+        for group in result.groups
+        for rollout in group.rollouts
+    ]

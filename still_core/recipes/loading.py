@@ -1,0 +1,159 @@
+"""Recipes by name or file, with `key=value` changes. Light: pydantic and YAML only.
+
+preset name | YAML or JSON file -> changes applied -> validated, frozen recipe
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from still_core.errors import ConfigError, explain
+from still_core.recipes.presets import PRESETS
+from still_core.recipes.recipe import Resources, Still2Recipe
+from still_core.recipes.section import Section
+
+S = TypeVar("S", bound=Section)
+
+
+def load_recipe(name_or_file: str, changes: Iterable[str] = ()) -> Still2Recipe:
+    """The recipe of that preset name or YAML/JSON file, with `section.key=value` changes applied.
+
+    A file may name the preset it starts from (`base: miniature`) and give only what differs.
+
+    Raises:
+        ConfigError: unknown preset, unreadable file, unknown key, wrong type or range.
+    """
+    if name_or_file in PRESETS:
+        tree = PRESETS[name_or_file]().model_dump(mode="json")
+    else:
+        tree = _read_file(Path(name_or_file))
+    for change in changes:
+        _apply(tree, change)
+    return validated(tree, origin=name_or_file)
+
+
+def validated(tree: Mapping[str, Any], *, origin: str) -> Still2Recipe:
+    """The tree as a recipe; every fault in one line.
+
+    Raises:
+        ConfigError: unknown key, wrong type or range.
+    """
+    return _validated(Still2Recipe, tree, origin=f"recipe {origin}")
+
+
+def _validated(model: type[S], tree: Mapping[str, Any], *, origin: str) -> S:
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors(include_url=False):
+            place = ".".join(str(part) for part in fault["loc"])
+            got = (
+                ""
+                if fault["type"] in ("missing", "extra_forbidden")
+                else f" (got {fault['input']!r:.80})"
+            )
+            text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+            faults.append(f"{place}: {text}{got}")
+        raise ConfigError(explain(f"{origin} is not valid: " + "; ".join(faults))) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(
+            explain(
+                "unknown recipe",
+                got=str(path),
+                expected=f"a preset ({', '.join(PRESETS)}) or a YAML or JSON file",
+                remedy="fix --recipe",
+            )
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(explain(f"recipe file {path} is not YAML or JSON: {error}")) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            explain(f"recipe file {path}", got=type(tree).__name__, expected="a mapping of keys")
+        )
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if base not in PRESETS:
+        raise ConfigError(
+            explain(
+                f"base in {path}", got=base, expected=", ".join(PRESETS), remedy="name a preset"
+            )
+        )
+    return _merged(PRESETS[base]().model_dump(mode="json"), tree)
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the changes on top; mappings merge key by key, everything else replaces."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    path, separator, text = change.partition("=")
+    if not separator:
+        raise ConfigError(
+            explain("--set", got=change, expected="key=value", remedy="e.g. --set rounds=3")
+        )
+    *sections, key = path.strip().split(".")
+    node: Any = tree
+    for section in sections:
+        node = _child(node, section, path)
+    if isinstance(node, list):
+        _child(node, key, path)
+        node[int(key)] = _value(text)
+    elif isinstance(node, dict) and key in node:
+        node[key] = _value(text)
+    else:
+        known = ", ".join(node) if isinstance(node, dict) else "a section"
+        raise ConfigError(explain(f"--set {path}", got=key, expected=f"one of {known}"))
+
+
+def _child(node: Any, name: str, path: str) -> Any:
+    if isinstance(node, dict) and name in node:
+        return node[name]
+    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        return node[int(name)]
+    known = (
+        ", ".join(node)
+        if isinstance(node, dict)
+        else f"0..{len(node) - 1}"
+        if isinstance(node, list)
+        else "no keys"
+    )
+    raise ConfigError(explain(f"--set {path}", got=name, expected=f"one of {known}"))
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def load_resources(changes: Iterable[str] = ()) -> Resources:
+    """The default resources with `section.key=value` changes applied.
+
+    Raises:
+        ConfigError: unknown key, wrong type or range.
+    """
+    tree = Resources().model_dump(mode="json")
+    for change in changes:
+        _apply(tree, change)
+    return _validated(Resources, tree, origin="--resource")

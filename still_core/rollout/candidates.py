@@ -1,0 +1,70 @@
+"""From an exploration's correct rollouts to candidates for D_t, with perplexity and length.
+
+selected rollouts -> strict parser -> demonstrations -> perplexity under the model that found them
+
+Perplexity is measured by a forward pass over prompt and response, not taken from the rollout's
+log-probs: those belong to one sampled path at the sampler's precision (STILL-2 section 2.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from still_core.problems.problem import Problem
+from still_core.refine.perplexity import perplexities
+from still_core.responses.demonstrations import explored
+from still_core.responses.format import classify
+from still_core.responses.prompts import prompt as prompt_named
+from still_core.responses.prompts import render_demonstration
+from still_core.responses.response import Demonstration, Response
+from still_core.rollout.found import read_selected
+from still_core.store import Handle, Store
+
+
+def candidates_of(
+    store: Store,
+    exploration: Handle,
+    problems: Sequence[Problem],
+    policy: Handle,
+    *,
+    prompt: str,
+    round: int,
+    dtype: str = "float32",
+) -> list[Demonstration]:
+    """Every correct, well-formed response as a scored demonstration of this round.
+
+    A response may be correct by its box and still break the format; those can not be taught and are
+    left out here (they stay in the bank).
+    """
+    by_digest = {problem.digest: problem for problem in problems}
+    rollouts = [
+        rollout
+        for rollout in read_selected(store, exploration)
+        if isinstance(classify(rollout.text), Response)
+    ]
+    rows = [explored(by_digest[r.problem_digest], r, round=round) for r in rollouts]
+    return _scored(rows, store.fetch(policy), prompt, dtype) if rows else []
+
+
+def _scored(
+    rows: Sequence[Demonstration], model_dir: Path, prompt: str, dtype: str
+) -> list[Demonstration]:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    named = prompt_named(prompt)
+    rendered = [render_demonstration(named, row, tokenizer) for row in rows]
+    prompts = [encode(one.prompt_text) for one in rendered]
+    texts = [ids + encode(one.completion_text) for ids, one in zip(prompts, rendered, strict=True)]
+    scores = perplexities(model_dir, texts, [len(ids) for ids in prompts], dtype=dtype)
+    return [
+        replace(row, perplexity=score, num_thought_tokens=len(encode(row.thought)))
+        for row, score in zip(rows, scores, strict=True)
+    ]

@@ -1,0 +1,103 @@
+"""What an exploration found, as an artefact: groups, attempts, the selected rollouts, samples to read.
+
+pool, earlier explorations -> this round's problems -> explore -> publish -> read
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from still_core.problems.pool import Draw, PoolRecipe, draw_round
+from still_core.problems.problem import Problem
+from still_core.rollout.explore import Exploration
+from still_core.rollout.rollout import Rollout
+from still_core.store import Handle, Store
+from still_core.store.bundle import publish_tables, read_rows_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """One round's exploration, read from the store."""
+
+    round: int
+    groups: list[dict[str, Any]]
+    """One row per problem: attempts, outcomes, selected rollout."""
+    attempts: list[dict[str, Any]]
+    """Pass rate by attempt number."""
+    samples: list[dict[str, Any]]
+    """The selected rollouts, whole."""
+
+
+def draw_problems(
+    store: Store,
+    problems: Sequence[Problem],
+    recipe: PoolRecipe,
+    explorations: Sequence[Handle],
+    *,
+    seed: int,
+) -> Draw:
+    """This round's problems, given what earlier rounds tried and solved."""
+    groups = [row for handle in explorations for row in read_rows_of(store, handle, "groups")]
+    return draw_round(
+        problems,
+        recipe,
+        tried={row["problem_digest"] for row in groups},
+        solved={row["problem_digest"] for row in groups if row["solved"]},
+        seed=seed,
+    )
+
+
+def publish_exploration(
+    store: Store, name: str, version: str, exploration: Exploration, *, round: int, left: int
+) -> Handle:
+    """Publish the result; what it cost this time is no part of it."""
+    tables = {
+        "groups": exploration.to_rows(),
+        "attempts": exploration.attempt_rows(),
+        "selected": [rollout.to_row() for rollout in exploration.selected],
+    }
+    meta = {
+        **exploration.summary(),
+        "unsolved": len(exploration.unsolved),
+        "left": left,
+        "round": round,
+        "outcomes": exploration.outcomes(),
+    }
+    return publish_tables(store, name, version, tables, meta=meta)
+
+
+def read_exploration(store: Store, handle: Handle) -> Found:
+    """The exploration behind the handle."""
+    return Found(
+        round=int(store.manifest(handle).meta["round"]),
+        groups=read_rows_of(store, handle, "groups"),
+        attempts=read_rows_of(store, handle, "attempts"),
+        samples=read_rows_of(store, handle, "selected"),
+    )
+
+
+def read_selected(store: Store, handle: Handle) -> list[Rollout]:
+    """The selected rollouts, with token ids and log-probs."""
+    return [Rollout.from_row(row) for row in read_rows_of(store, handle, "selected")]
+
+
+def solved_by_level(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Problems, solved ones and attempts by domain and level."""
+    keys = [(row["domain"], row["level"] if row["level"] is not None else -1.0) for row in groups]
+    tried, solved, attempts = Counter(keys), Counter[Any](), Counter[Any]()
+    for key, row in zip(keys, groups, strict=True):
+        solved[key] += bool(row["solved"])
+        attempts[key] += row["attempts"]
+    return [
+        {
+            "domain": domain,
+            "level": None if level < 0 else level,
+            "problems": tried[domain, level],
+            "solved": solved[domain, level],
+            "attempts": attempts[domain, level],
+        }
+        for domain, level in sorted(tried)
+    ]

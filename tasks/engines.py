@@ -1,0 +1,98 @@
+"""Rollout engines belong to the run: started by the first stage that rolls out, closed at its end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from still_core.recipes.recipe import Resources
+from still_core.refine.recipe import DistilRecipe, Teacher
+from still_core.rollout.recipe import EngineRecipe
+from still_core.store import Handle, Store
+from still_core.verify.recipe import VerifyRecipe
+
+if TYPE_CHECKING:
+    from still_core.problems.problem import Problem
+    from still_core.problems.raw import RawResponse
+    from still_core.rollout.pool import RolloutPool
+    from still_core.verify import VerifierPool
+
+
+@contextmanager
+def engine_pools() -> Iterator[None]:
+    """Close every pool that a stage inside the block opened; costs nothing when all was cached."""
+    try:
+        yield
+    finally:
+        pools = sys.modules.get("still_core.rollout.pool")
+        if pools is not None:
+            pools.close_pools()
+
+
+def rollout_pool(
+    store: Store,
+    model: Handle,
+    engine: EngineRecipe,
+    resources: Resources,
+    policy_version: int = -1,
+) -> RolloutPool:
+    """The run's engines with this model's weights loaded."""
+    from still_core.rollout.pool import acquire_pool
+
+    return acquire_pool(
+        store.fetch(model),
+        engine,
+        resources.rollout,
+        policy_version=policy_version,
+        handle=model,
+        store_uri=store.root,
+    )
+
+
+def verifier_pool(verify: VerifyRecipe, resources: Resources) -> VerifierPool:
+    """Verifier processes for one stage; a context manager."""
+    from still_core.verify import VerifierPool
+
+    return VerifierPool(
+        workers=resources.verify_workers,
+        deadline_s=verify.deadline_s,
+        conventions=verify.conventions,
+    )
+
+
+def ask_teacher(
+    store: Store,
+    teacher: Teacher,
+    distil: DistilRecipe,
+    problems: Sequence[Problem],
+    backbone: Handle,
+    engine: EngineRecipe,
+    verifier: VerifierPool,
+    resources: Resources,
+    *,
+    seed: int,
+) -> list[RawResponse]:
+    """A live teacher's responses; what the bank has is not asked again."""
+    from still_core.distil.teachers import Question, draw_responses
+    from still_core.rollout.bank import RolloutBank
+    from still_core.rollout.pool import RolloutPool
+    from still_core.train.model_folder import model_folder
+
+    remote = teacher.kind == "endpoint"
+    asking = engine.model_copy(
+        update={"kind": "openai", "model": teacher.source, "api": "chat"} if remote else {}
+    )
+    folder = store.fetch(backbone) if remote else model_folder(teacher.source)
+    with RolloutPool(folder, asking, resources.rollout) as pool:
+        return draw_responses(
+            teacher,
+            distil,
+            problems,
+            pool,
+            RolloutBank(store),
+            verifier,
+            prompt=Question() if remote else "bare",
+            seed=seed,
+        )

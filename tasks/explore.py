@@ -1,0 +1,102 @@
+"""Explore: roll out until correct, verify, bank; turn what was found into candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from still_core.problems.pool import PoolRecipe
+from still_core.recipes.recipe import Resources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
+from still_core.store import Handle, Store
+from still_core.verify.recipe import VerifyRecipe
+from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.listening import listener
+from tasks.planning import is_pending
+from tasks.stage import stage
+
+
+def show_exploration(store: Store, exploration: Handle) -> Iterator[Shown]:
+    """Pass rate by attempt and by difficulty, and rollouts to read."""
+    from still_core.rollout.found import read_exploration, solved_by_level
+
+    found = read_exploration(store, exploration)
+    yield table("attempts", found.attempts, "Pass rate by attempt")
+    yield table("solved", solved_by_level(found.groups), "Problems solved by difficulty")
+    pages = [
+        f"**{r['problem_id']}: {r['outcome']}, attempt {r['sample_index'] + 1}**\n\n{fenced(r['text'][:4000])}"
+        for r in found.samples[:12]
+    ]
+    yield markdown("sample-rollouts", "\n\n".join(pages) or "none", "Rollouts to read")
+
+
+@stage(version="2026.11.21", show=show_exploration)
+def explore_problems(
+    store: Store,
+    version: str,
+    *,
+    policy: Handle,
+    problems: Handle,
+    explorations: list[Handle],
+    pool: PoolRecipe,
+    explore: ExploreRecipe,
+    engine: EngineRecipe,
+    verify: VerifyRecipe,
+    prompt: str,
+    round: int,
+    seed: int,
+    resources: Resources,
+    run: str,
+) -> Handle:
+    """Roll out the policy on this round's problems until one response each is correct."""
+    from still_core.problems.tables import read_problems
+    from still_core.rollout.bank import RolloutBank
+    from still_core.rollout.explore import explore as explore_pool
+    from still_core.rollout.found import draw_problems, publish_exploration
+    from tasks.engines import rollout_pool, verifier_pool
+
+    draw = draw_problems(store, read_problems(store, problems), pool, explorations, seed=seed)
+    with verifier_pool(verify, resources) as verifier:
+        exploration = explore_pool(
+            draw.problems,
+            rollout_pool(store, policy, engine, resources, policy_version=round),
+            RolloutBank(store),
+            verifier,
+            explore,
+            seed=seed,
+            round=round,
+            prompt=prompt,
+            owner=f"{run}/explore-{round}",
+            progress=listener(store, run),
+        )
+    return publish_exploration(
+        store, "explore-problems", version, exploration, round=round, left=draw.left
+    )
+
+
+@stage(version="2026.11.21")
+def score_candidates(
+    store: Store,
+    version: str,
+    *,
+    policy: Handle,
+    exploration: Handle,
+    problems: Handle,
+    prompt: str,
+    round: int,
+) -> Handle:
+    """The correct, well-formed responses as candidates, with perplexity under the model that found them."""
+    from still_core.problems.tables import read_problems
+    from still_core.rollout.candidates import candidates_of
+
+    candidates = candidates_of(
+        store, exploration, read_problems(store, problems), policy, prompt=prompt, round=round
+    )
+    return store.publish_table("score-candidates", version, [row.to_row() for row in candidates])
+
+
+def pool_is_exhausted(store: str, exploration: Handle) -> bool:
+    """Whether no problem of the pool is left unsolved; no while that is not known."""
+    if is_pending(exploration):
+        return False
+    meta = Store(store).manifest(exploration).meta
+    return bool(meta["left"] == 0 and meta["unsolved"] == 0)

@@ -1,0 +1,60 @@
+"""Train: SFT of a model on demonstrations, as a Ray job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from still_core.problems.recipe import DecontaminateRecipe
+from still_core.recipes.recipe import Resources
+from still_core.store import Handle, Store
+from still_core.train.recipe import SftRecipe
+from tasks.artifacts import Shown, table
+from tasks.listening import listener
+from tasks.stage import stage
+
+MAX_CURVE_ROWS = 100
+
+
+def show_training(store: Store, model: Handle) -> Iterator[Shown]:
+    """The training curve, thinned to what a person reads."""
+    lines = store.read_bytes(model, "metrics.jsonl").decode().splitlines()
+    metrics = [json.loads(line) for line in lines]
+    every = max(1, len(metrics) // MAX_CURVE_ROWS)
+    yield table("training-curve", metrics[::every], "Loss, learning rate and tokens per step")
+
+
+@stage(version="2026.11.21", show=show_training)
+def train_model(
+    store: Store,
+    version: str,
+    *,
+    model: Handle,
+    demonstrations: Handle,
+    fingerprints: Handle,
+    gate: DecontaminateRecipe,
+    prompt: str,
+    sft: SftRecipe,
+    seed: int,
+    resources: Resources,
+    run: str,
+) -> Handle:
+    """Fine-tune `model` on the demonstrations, loss on the response alone; returns the new model.
+
+    Refuses demonstrations that overlap with a benchmark beyond the gate's threshold.
+    """
+    from still_core.distil.gate import require_uncontaminated
+    from still_core.train import SftJob, train_sft
+
+    require_uncontaminated(store, demonstrations, fingerprints, gate)
+    job = SftJob(
+        model=model,
+        demonstrations=demonstrations,
+        prompt=prompt,
+        sft=sft,
+        seed=seed,
+        resources=resources.train,
+        name="train-model",
+        version=version,
+    )
+    return train_sft(job, store, progress=listener(store, run))
