@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from still_core.errors import DataError, explain
-from still_core.refine.kernels import I64, U32, band_keys, first_near, shingle_set, sign
+from still_core.refine.kernels import I64, U32, U64, band_keys, first_near, shingle_set, sign
 
 BANDS, ROWS = 32, 6
 _SEED = 20_241_212
@@ -68,35 +69,37 @@ def near_duplicates_of_sets(
         return []
     starts = np.zeros(len(shingles) + 1, np.int64)
     np.cumsum([len(s) for s in shingles], out=starts[1:])
-    flat = np.concatenate(shingles) if starts[-1] else np.empty(0, np.uint32)
+    flat = np.concatenate(shingles)
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
-    return search(flat, starts, order, signatures(shingles), threshold=threshold)
+    bands = np.stack([sign_bands(one) for one in shingles])
+    return search(flat, starts, order, bands, threshold=threshold)
 
 
-def signatures(shingles: Sequence[U32]) -> U32:
-    """MinHash signatures, [texts, BANDS * ROWS]."""
+@cache
+def _permutations() -> tuple[U32, U32]:
     generator = np.random.default_rng(_SEED)
     width = BANDS * ROWS
     multipliers = generator.integers(0, 2**32, width, dtype=np.uint32) | np.uint32(1)
-    offsets = generator.integers(0, 2**32, width, dtype=np.uint32)
-    out = np.empty((len(shingles), width), np.uint32)
-    for i, one in enumerate(shingles):
-        out[i] = sign(one, multipliers, offsets)
-    return out
+    return multipliers, generator.integers(0, 2**32, width, dtype=np.uint32)
 
 
-def search(flat: U32, starts: I64, order: I64, signed: U32, *, threshold: float) -> list[Duplicate]:
+def sign_bands(shingles: U32) -> U64:
+    """[BANDS] keys of one shingle set: equal keys in a band mean six equal minima."""
+    return band_keys(sign(shingles, *_permutations()), ROWS)
+
+
+def search(flat: U32, starts: I64, order: I64, bands: U64, *, threshold: float) -> list[Duplicate]:
     """Find duplicates among signed texts.
 
     Args:
         flat: all shingle sets one after the other; may be a memory map.
         starts: [texts + 1] where each set begins in `flat`.
-        order: [texts] the order in which texts claim to be kept.
-        signed: [texts, BANDS * ROWS] signatures.
+        order: the texts to compare, in the order in which they claim to be kept.
+        bands: [texts, BANDS] keys.
         threshold: least Jaccard similarity.
     """
-    distinct, buckets = np.unique(band_keys(signed, ROWS), return_inverse=True)
-    band_of = buckets.reshape(len(signed), BANDS).astype(np.int64)
+    distinct, buckets = np.unique(bands, return_inverse=True)
+    band_of = buckets.reshape(bands.shape).astype(np.int64)
     near, similarity, _ = first_near(flat, starts, order, threshold, band_of, len(distinct))
     return [
         Duplicate(index=int(i), of=int(near[i]), jaccard=float(similarity[i]))

@@ -14,6 +14,9 @@ from pydantic import Field, field_validator, model_validator
 from still_core.errors import ConfigError, explain
 from still_core.recipes.section import Section
 
+SET_RULES = ("duplicate_problem", "duplicate_response")
+"""Rules that look at all rows together; they come after the rules that look at one."""
+
 
 class CleanRecipe(Section):
     """Thresholds of the cleaning rules; every rule can be switched off by name."""
@@ -133,6 +136,9 @@ class CleanRecipe(Section):
                 raise ConfigError(explain("unknown rule", got=rule, expected=", ".join(known)))
         if len(set(rules)) != len(rules):
             raise ConfigError(explain("a rule is named twice", got=rules))
+        set_rules = [rule in SET_RULES for rule in rules]
+        if set_rules != sorted(set_rules):
+            raise ConfigError(explain("duplicates are searched last", got=rules))
         return rules
 
 

@@ -65,6 +65,9 @@ _SCRIPTS: dict[str, re.Pattern[str]] = {
     # Single Greek letters are mathematics; a run of four is a word.
     "greek": re.compile("(?<=[\u0370-\u03ff]{3})[\u0370-\u03ff]"),
 }
+_ANY_SCRIPT = re.compile(
+    "[\u0370-\u1cff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
+)
 _LATIN_WORD = re.compile(r"(?<![A-Za-z\\_{}])[A-Za-z]{4,}(?![A-Za-z_({}])")
 _NOT_PROSE = re.compile(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)", re.DOTALL)
 
@@ -208,7 +211,7 @@ def check_scripts(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
     as its own. Latin words inside a Chinese response count by words outside formulas and code.
     """
     text = f"{row.thought}\n{row.solution}"
-    if text.isascii():
+    if text.isascii() or not _ANY_SCRIPT.search(text):
         return None
     counts = {name: len(pattern.findall(text)) for name, pattern in _SCRIPTS.items()}
     main = max(counts, key=counts.__getitem__)
