@@ -156,7 +156,7 @@ class RolloutBank:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._rollouts = ShardLog(store, "bank/rollouts")
+        self._rollouts = ShardLog(store, "bank/rollouts", light=LIGHT_COLUMNS)
         self._verdicts = ShardLog(store, "bank/verdicts")
         self._index = _Index()
         self._judged: dict[str, dict[str, Any]] = {}
@@ -241,8 +241,7 @@ class RolloutBank:
         """Index the shards that appeared since the last look."""
         with self._lock:
             fresh = [s for s in self._rollouts.shards() if s.filename not in self._index.shards]
-            columns = list(LIGHT_COLUMNS)
-            for shard, table in zip(fresh, self._rollouts.read_all(fresh, columns), strict=True):
+            for shard, table in zip(fresh, self._rollouts.read_light(fresh), strict=True):
                 if table is not None:
                     self._index.add(shard, table)
                 elif shard.filename in self._rollouts.damaged:
@@ -383,7 +382,7 @@ class RolloutBank:
 
     def _refresh_verdicts(self) -> None:
         shards = [s for s in self._verdicts.shards() if s.filename not in self._judged_shards]
-        for shard, table in zip(shards, self._verdicts.read_all(shards), strict=True):
+        for shard, table in zip(shards, self._verdicts.read_light(shards), strict=True):
             self._judged_shards.add(shard.filename)
             for row in [] if table is None else table.to_pylist():
                 self._judged[row["id"]] = row
@@ -457,7 +456,7 @@ class RolloutBank:
             table = pa.concat_tables(whole).combine_chunks()
             columns = {name: table[name].combine_chunks() for name in table.column_names}
             _, writer, sequence = ShardWriter().next_name()
-            self._rollouts.write(columns, (run[0].created_ms, writer, sequence))
+            self._rollouts.write(columns, (run[0].created_ms, writer, sequence), apart=True)
         crashpoint("after-pack")
         check()
         for shard in run:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from still_core.store.manifest import ObjectRef
 
 READ_ONLY_FILE = 0o444
 READ_ONLY_FOLDER = 0o555
-BLOCK = 2**20
+TREE_MIN_AGE_S = 24 * 3600.0
 
 
 class ReadCache:
@@ -75,6 +76,7 @@ class ReadCache:
             if target.is_dir():
                 if digest in self._verified or _is_whole_tree(target, objects):
                     self._verified.add(digest)
+                    os.utime(target)
                     return target
                 _remove_tree(target)
             staged = self._trees / f".{uuid.uuid4().hex}"
@@ -105,7 +107,7 @@ class ReadCache:
             folder.chmod(READ_ONLY_FOLDER)
 
     def _trim(self) -> None:
-        """Drop the least recently used objects beyond the limit; trees keep their own links."""
+        """Drop what was least recently used beyond the limit."""
         entries = []
         for entry in os.scandir(self._objects):
             try:
@@ -115,11 +117,19 @@ class ReadCache:
             if not entry.name.startswith("."):
                 entries.append((found.st_mtime, found.st_size, entry.path))
         total = sum(size for _, size, _ in entries)
+        if total > self._limit_bytes:
+            self._drop_stale_trees()
         for _, size, path in sorted(entries)[:-1]:
             if total <= self._limit_bytes:
                 return
             Path(path).unlink(missing_ok=True)
             total -= size
+
+    def _drop_stale_trees(self) -> None:
+        """Folders that nobody fetched for a day: they share their bytes with the objects."""
+        for tree in list(self._trees.iterdir()) if self._trees.is_dir() else []:
+            if time.time() - tree.stat().st_mtime > TREE_MIN_AGE_S:
+                _remove_tree(tree)
 
 
 def sha256_of(path: Path) -> str:

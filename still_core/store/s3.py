@@ -7,6 +7,7 @@ as lost.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -28,6 +29,8 @@ Reply = TypeVar("Reply")
 PART_BYTES = 16 * 2**20
 """Size of one part of a multipart upload, and of one block of a download."""
 CONCURRENT_PARTS = 8
+SLOWEST_BYTES_PER_S = 200_000
+"""A request that moves less than this is given up and tried again."""
 
 
 class _DamagedTransfer(Exception):
@@ -99,13 +102,12 @@ class S3Backend:
 
     def put(self, key: str, source: bytes | Path) -> None:
         """One put, or a parallel multipart upload for a large file; checksums sent and compared."""
-        if isinstance(source, Path):
-            if source.stat().st_size > PART_BYTES:
-                self._put_parts(key, source)
-                return
-            source = source.read_bytes()
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+        if size > PART_BYTES:
+            self._put_parts(key, size, _block_reader(source))
+            return
         crashpoint("mid-object")
-        self._put(key, source)
+        self._put(key, source.read_bytes() if isinstance(source, Path) else source)
 
     def create(self, key: str, data: bytes) -> bool:
         """Put with `If-None-Match: *`."""
@@ -196,10 +198,15 @@ class S3Backend:
         """Run `request(filesystem)` on the client's loop, with retries and one-line errors."""
         from fsspec.asyn import sync
 
+        async def bounded(fs: Any) -> Reply:
+            # A block that trickles in keeps the socket's own time-out from firing.
+            limit_s = self._retry.timeout_s + PART_BYTES / SLOWEST_BYTES_PER_S
+            return await asyncio.wait_for(request(fs), limit_s)
+
         def attempt() -> Reply:
             fs = self._fs()
             try:
-                reply: Reply = sync(fs.loop, request, fs)
+                reply: Reply = sync(fs.loop, bounded, fs)
                 return reply
             except OSError as error:
                 # s3fs turns the client's errors into OSErrors; the reply's code is in the cause.
@@ -272,9 +279,9 @@ class S3Backend:
 
         return self._call("read", key, get)
 
-    def _put_parts(self, key: str, source: Path) -> None:
+    def _put_parts(self, key: str, size: int, read: Callable[[int], bytes]) -> None:
         """Parts in parallel; a reader sees nothing before `complete`; a failure aborts them all."""
-        full, size = self._key(key), source.stat().st_size
+        full = self._key(key)
 
         async def begin(fs: Any) -> str:
             reply = await fs._call_s3("create_multipart_upload", Bucket=self._bucket, Key=full)
@@ -283,9 +290,7 @@ class S3Backend:
         upload = self._call("write", key, begin)
 
         def send(number: int) -> dict[str, Any]:
-            with source.open("rb") as file:
-                file.seek((number - 1) * PART_BYTES)
-                return self._send_part(key, upload, number, file.read(PART_BYTES))
+            return self._send_part(key, upload, number, read((number - 1) * PART_BYTES))
 
         try:
             with ThreadPoolExecutor(CONCURRENT_PARTS) as pool:
@@ -338,6 +343,19 @@ class S3Backend:
             self._call("abort the upload of", full_key, abort)
         except MissingError:
             return
+
+
+def _block_reader(source: bytes | Path) -> Callable[[int], bytes]:
+    """A function that gives the block of PART_BYTES at an offset."""
+
+    def read(start: int) -> bytes:
+        if isinstance(source, bytes):
+            return source[start : start + PART_BYTES]
+        with source.open("rb") as file:
+            file.seek(start)
+            return file.read(PART_BYTES)
+
+    return read
 
 
 class _PreconditionFailed(Exception):

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import total_ordering
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CONCURRENT_READS = 16
+_LIGHT_NAME = re.compile(r"/([0-9a-f]{64})-([0-9a-f]{64})\.parquet\Z")
 _NAME = re.compile(r"(\d{13})-([0-9a-f]{12})-(\d{6})-(\d+)-([0-9a-f]{64})\.parquet\Z")
 
 
@@ -58,9 +59,19 @@ class Shard:
 class ShardLog:
     """Shards below one prefix of a store."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, *, light: Sequence[str] = ()) -> None:
+        """Open the log.
+
+        Args:
+            store: where.
+            prefix: key prefix of the shards.
+            light: columns that a merged shard also keeps in a small file of their own, so that
+                they are read without its bytes.
+        """
         self._store = store
         self._prefix = prefix
+        self._light = list(light)
+        self._light_files: dict[str, tuple[str, ObjectRef]] = {}
         self.damaged: set[str] = set()
         """File names of shards whose bytes do not fit their name."""
 
@@ -74,13 +85,23 @@ class ShardLog:
                 found.append(shard)
         return sorted(found)
 
-    def write(self, columns: dict[str, pa.Array], name: tuple[int, str, int]) -> Shard:
-        """Write one shard under (time, writer, sequence); durable on return."""
+    def write(
+        self, columns: dict[str, pa.Array], name: tuple[int, str, int], *, apart: bool = False
+    ) -> Shard:
+        """Write one shard under (time, writer, sequence); durable on return.
+
+        Args:
+            columns: typed, of equal length.
+            name: of `ShardWriter.next_name`.
+            apart: keep the light columns in a file of their own too.
+        """
         data = encode_table(columns, rows_per_group=ROWS_PER_GROUP)
         created_ms, writer, sequence = name
         num_rows = len(next(iter(columns.values())))
         digest = hashlib.sha256(data).hexdigest()
         shard = Shard(created_ms, writer, sequence, num_rows, digest, len(data))
+        if apart:
+            self._write_light(shard, columns)
         crashpoint("before-shard")
         self._store.backend.create(self._key(shard.filename), data)
         crashpoint("after-shard")
@@ -105,16 +126,20 @@ class ShardLog:
         except MissingError:
             return None
 
-    def read_all(
-        self, shards: list[Shard], columns: list[str] | None = None
-    ) -> list[pa.Table | None]:
-        """`read` of several shards, in parallel."""
+    def read_light(self, shards: list[Shard]) -> list[pa.Table | None]:
+        """The light columns of several shards, in parallel."""
+        if not shards:
+            return []
+        self._find_light()
         with ThreadPoolExecutor(CONCURRENT_READS) as pool:
-            return list(pool.map(lambda shard: self.read(shard, columns), shards))
+            return list(pool.map(self._read_light, shards))
 
     def remove(self, shard: Shard) -> None:
         """Delete a shard whose rows stand elsewhere."""
         self._store.backend.delete(self._key(shard.filename))
+        apart = self._light_files.pop(shard.sha256, None)
+        if apart is not None:
+            self._store.backend.delete(apart[0])
 
     def quarantine(self, filename: str) -> bool:
         """Move a damaged shard out of the readers' sight; its bytes stay. False: it is whole."""
@@ -129,6 +154,29 @@ class ShardLog:
 
     def _key(self, filename: str) -> str:
         return f"{self._prefix}/{filename}"
+
+    def _write_light(self, shard: Shard, columns: dict[str, pa.Array]) -> None:
+        """Before the shard, so that whoever sees the shard finds it."""
+        data = encode_table({name: columns[name] for name in self._light})
+        digest = hashlib.sha256(data).hexdigest()
+        self._store.backend.create(f"{self._prefix}-light/{shard.sha256}-{digest}.parquet", data)
+
+    def _find_light(self) -> None:
+        for stat in self._store.backend.scan(f"{self._prefix}-light/") if self._light else ():
+            match = _LIGHT_NAME.search(stat.key)
+            if match is not None:
+                ref = ObjectRef(sha256=match.group(2), size=stat.size)
+                self._light_files[match.group(1)] = (stat.key, ref)
+
+    def _read_light(self, shard: Shard) -> pa.Table | None:
+        key, ref = self._light_files.get(shard.sha256, ("", None))
+        if ref is not None:
+            try:
+                return open_table(self._store.local_copy(key, ref), key, columns=self._light)
+            except (CorruptionError, MissingError):
+                # The shard itself holds the same columns.
+                del self._light_files[shard.sha256]
+        return self.read(shard, self._light or None)
 
 
 class ShardWriter:

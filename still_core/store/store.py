@@ -55,6 +55,7 @@ Result = TypeVar("Result")
 CONCURRENT_REQUESTS = 16
 READS_OF_DAMAGED = 3
 """Bytes may be damaged on the way: a damaged read is repeated before the store itself is blamed."""
+SMALL_OBJECT = 256 * 1024
 CACHE_LIMIT_BYTES = 200 * 2**30
 
 
@@ -425,7 +426,9 @@ class Store:
 
     def _put_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
         ref, source = item
-        found = self._backend.stat(ref.key)
+        # A small remote object is written at once: asking first costs as much as the put.
+        ask = self._backend.is_local or ref.size > SMALL_OBJECT
+        found = self._backend.stat(ref.key) if ask else None
         # An old object is written again: a garbage collection that runs now may have doomed it.
         if found is not None and found.size == ref.size and self._age_s(found) < MIN_AGE_S / 2:
             return

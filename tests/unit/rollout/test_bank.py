@@ -323,3 +323,20 @@ def test_a_bank_crosses_a_process_boundary(store: Store) -> None:
     with bank.writer(owner="o") as writer:
         writer.append(make_rollout(1))
     assert len(list(pickle.loads(pickle.dumps(bank)).scan())) == 1
+
+
+def test_a_merged_shard_is_indexed_without_its_bytes(store: Store, tmp_path: Path) -> None:
+    for number in (1, 2):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(number))
+    RolloutBank(store).gc(dry_run=False)
+    (pack,) = shard_keys(store)
+    data = store.backend.read(pack).data
+    store.backend.put(pack, b"")
+    fresh = RolloutBank(Store(store.root, cache=tmp_path / "fresh"))
+    assert [row["id"] for row in fresh.rows()] == [make_rollout(n).id for n in (1, 2)]
+    store.backend.put(pack, data)
+    (light,) = [stat.key for stat in store.backend.scan("bank/rollouts-light/")]
+    store.backend.put(light, b"damaged")
+    fresh = RolloutBank(Store(store.root, cache=tmp_path / "fresher"))
+    assert len(list(fresh.scan())) == 2
