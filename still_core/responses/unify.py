@@ -146,8 +146,7 @@ def unify_all(
 def detect_style(text: str) -> Style:
     """The habit that the text shows: the four tokens, think tags, or neither (QwQ)."""
     if has_format_token(text):
-        exact = classify(text)
-        return Style.STILL if isinstance(exact, Response) else Style.OPEN_THOUGHTS
+        return Style.STILL if _read_exactly(text) else Style.OPEN_THOUGHTS
     if THINK in text or END_THINK in text:
         return Style.R1
     return Style.QWQ
@@ -192,9 +191,17 @@ def _strip_chat_header(text: str) -> str:
     return text[header.end() :] if header else text
 
 
+def _read_exactly(text: str) -> Response | None:
+    """The response of a text in STILL's own form, None where spacing or format differs."""
+    found = classify(text)
+    if isinstance(found, Defect):
+        return None
+    tight = all(part == part.strip() for part in (found.thought, found.solution))
+    return found if tight else None
+
+
 def _from_tokens(text: str, finish: str) -> Unified:
-    exact = classify(text)
-    if isinstance(exact, Response):
+    if exact := _read_exactly(text):
         return Unified(style=Style.STILL, response=exact, thought=exact.thought)
     style = Style.OPEN_THOUGHTS
     result = classify(text, exact_spacing=False)
@@ -252,12 +259,17 @@ def _from_parts(style: Style, parts: _Split, finish: str) -> Unified:
             defect = _defect(DefectKind.TRUNCATED_THOUGHT, "ends inside a sentence", len(thought))
             return Unified(style=style, defect=defect)
         return Unified(style=style, thought=thought, needs_solution=True)
-    if finish == "length" or (finish != "stop" and ends_abruptly(solution)):
-        defect = _defect(DefectKind.TRUNCATED_SOLUTION, "ends inside a sentence", len(solution))
+    if finish == "length" or (finish != "stop" and _is_cut(thought, solution)):
+        defect = _defect(DefectKind.TRUNCATED_SOLUTION, "ends before its end", len(solution))
         return Unified(style=style, thought=thought, defect=defect)
     return Unified(
         style=style, thought=thought, response=Response(thought=thought, solution=solution)
     )
+
+
+def _is_cut(thought: str, solution: str) -> bool:
+    """A solution that stops inside a sentence, or never boxes the answer that its thought boxed."""
+    return ends_abruptly(solution) or ("\\boxed{" in thought and "\\boxed{" not in solution)
 
 
 def _defect(kind: DefectKind, detail: str, position: int = 0) -> Defect:
