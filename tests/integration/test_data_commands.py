@@ -1,0 +1,160 @@
+"""`still data`: a data set built from real files, looked into, and held against benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from still_core.store import Store
+from still_core.store.bundle import read_rows_of
+
+pytestmark = pytest.mark.integration
+
+
+def still(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a user runs it."""
+    program = [sys.executable, "-c", "from deployments.cli import main; main()"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.run(
+        [*program, *arguments], cwd=folder, capture_output=True, text=True, env=environment
+    )
+
+
+def real_recipe(folder: Path, data: Path) -> Path:
+    """The miniature's recipe with real thoughts of two models in place of its own problems."""
+    thinking = {
+        "statement": "question",
+        "gold": "gold",
+        "response": "response",
+        "teacher": "model",
+    }
+    recipe = {
+        "base": "miniature",
+        "name": "real-thoughts",
+        "problems": {
+            "sources": [
+                {
+                    "name": "gsm8k-thoughts",
+                    "adapter": "generic",
+                    "path": str(data / "model_outputs_thinking_gsm8k.jsonl"),
+                    "fields": thinking,
+                },
+                {
+                    "name": "math500-thoughts",
+                    "adapter": "generic",
+                    "path": str(data / "model_outputs_thinking_math500.jsonl"),
+                    "fields": thinking,
+                },
+            ],
+            "benchmarks": [
+                {
+                    "name": "MATH-OAI",
+                    "level": "normal",
+                    "source": {
+                        "name": "math-oai",
+                        "adapter": "math-oai",
+                        "path": str(data / "MATH_OAI.jsonl"),
+                    },
+                },
+            ],
+            "filters": {"drop_duplicates": False},
+        },
+        "distil": {"teachers": [{"name": "r1-and-qwq", "kind": "file", "style": "auto"}]},
+        "clean": {"min_thought_characters": 200},
+        "mix": {"weights": {"normal_math": 1.0}, "target_size": 10000},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_a_data_set_of_real_thoughts_without_its_benchmark(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    recipe = real_recipe(tmp_path, shared_data)
+    built = still("data", "build", "--recipe", str(recipe), "--out", "store", folder=tmp_path)
+    assert built.returncode == 0, built.stderr
+    uri = built.stdout.strip()
+    store = Store(str(tmp_path / "store"))
+    handle = store.list("data/real-thoughts")[0]
+    sources = {row["source"]: row for row in read_rows_of(store, handle, "sources")}
+    assert sources["gsm8k-thoughts"]["rows_in"] == 263
+    assert sources["math500-thoughts"]["rows_in"] == 168
+    # All of the second file's problems are in MATH-500: the gate leaves none of them.
+    (overlap,) = read_rows_of(store, handle, "overlap")
+    assert (overlap["dropped"], overlap["num_found"]) == (168, 0)
+    rows = store.read_rows(handle)
+    assert {row["problem_id"].split("/")[0] for row in rows} == {"gsm8k-thoughts"}
+    unfinished = read_rows_of(store, handle, "unfinished")
+    dropped = read_rows_of(store, handle, "dropped")
+    dropped_problems = read_rows_of(store, handle, "dropped_problems")
+    accounted = len(rows) + len(dropped) + len(unfinished) + len(dropped_problems)
+    assert accounted == 263 + 168
+    again = still("data", "build", "--recipe", str(recipe), "--out", "store", folder=tmp_path)
+    assert again.stdout.strip() == uri
+    funnel = still("data", "funnel", uri, folder=tmp_path)
+    assert "| decontaminate | 431 | 263 | overlap:MATH-OAI 168 |" in funnel.stdout
+    for row_id in (unfinished[0]["response"], dropped_problems[0]["problem"]):
+        shown = still("data", "show", uri, row_id, folder=tmp_path)
+        assert shown.returncode == 0, shown.stderr
+        assert row_id in shown.stdout
+    missing = still("data", "show", uri, "nobody/1", folder=tmp_path)
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
+
+
+def test_the_miniature_builds_shows_and_is_clean(tmp_path: Path) -> None:
+    built = still("data", "build", "--recipe", "miniature", "--out", "store", folder=tmp_path)
+    assert built.returncode == 0, built.stderr
+    uri = built.stdout.strip()
+    shown = still("data", "show", "store", "0", folder=tmp_path)
+    assert "verdict       correct" in shown.stdout
+    assert "\\boxed{" in shown.stdout
+    store = Store(str(tmp_path / "store"))
+    handle = store.list("data/miniature")[0]
+    dropped = read_rows_of(store, handle, "dropped")
+    assert {row["dropped_by"] for row in dropped} >= {"verdict", "repetition", "duplicate_response"}
+    assert "dropped by" in still("data", "show", uri, dropped[0]["id"], folder=tmp_path).stdout
+
+
+def test_decontaminate_finds_what_is_there_and_fails(tmp_path: Path, shared_data: Path) -> None:
+    train = str(shared_data / "e2p_aime8.parquet")
+    pair = f"aime24={shared_data / 'AIME24.jsonl'}"
+    arguments = ("data", "decontaminate", "--train", train, "--benchmarks", pair)
+    found = still(*arguments, "--out", "overlaps.jsonl", folder=tmp_path)
+    assert found.returncode == 2
+    assert "| aime24 | 30 | 0 | 30 | 100.0% | 240 of 240 |" in found.stdout
+    assert found.stderr.count("\n") == 1
+    rows = [json.loads(line) for line in (tmp_path / "overlaps.jsonl").read_text().splitlines()]
+    assert len({row["problem"] for row in rows}) == 240
+    waived = still(*arguments, "--waiver", "A. Person: test", folder=tmp_path)
+    assert waived.returncode == 0
+
+
+def test_decontaminate_passes_clean_data(tmp_path: Path, shared_data: Path) -> None:
+    done = still(
+        "data", "decontaminate",
+        "--train", str(shared_data / "math_train_deepscaler.json"),
+        "--benchmarks", f"math-oai={shared_data / 'MATH_OAI.jsonl'}",
+        f"aime24={shared_data / 'AIME24.jsonl'}",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "0 of 7474" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("train", "pair"),
+    [("missing.jsonl", "b=x.jsonl"), ("x.jsonl", "x.jsonl"), ("x.jsonl", "b=missing.jsonl")],
+)
+def test_a_users_mistake_is_one_line(train: str, pair: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"problem": "Find x.", "answer": "1"}\n')
+    done = still("data", "decontaminate", "--train", train, "--benchmarks", pair, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
