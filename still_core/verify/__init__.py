@@ -1,6 +1,7 @@
 """Verification of answers: typed verdicts from a pool of killable workers.
 
-    response -> extract (last box of the solution) -> fast path (string, number) -> worker -> Verdict
+    response -> extract (last box of the solution) -> fast path (string, number) -> worker ->
+    Verdict
 
 Names are loaded when first used, so that a worker process starts without what it does not need.
 """

@@ -11,7 +11,7 @@ MAX_DEPTH = 40
 MAX_DIGITS = 400
 """Longest run of digits in one number."""
 
-_DIGITS = re.compile(r"\d{%d}" % (MAX_DIGITS + 1))
+_DIGITS = re.compile(rf"\d{{{MAX_DIGITS + 1}}}")
 
 
 def over_cap(text: str) -> str | None:

@@ -4,6 +4,7 @@ Reads `C`, `(C)`, `C.`, `C) text`, `\text{(C)}`, `**C**`, `Option C`, `The answe
 `ACD`, `["A", "C"]`, and the text of a choice where the choices are known.
 """
 
+# ruff: noqa: RUF001 - Chinese punctuation in real answers
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""Whether two answers are the same, by their shape: lists, tuples, sets, relations, matrices, scalars.
+"""Whether two answers are the same, by shape: lists, tuples, sets, relations, matrices, scalars.
 
     items of gold, items of pred -> rule that found them equal, or None
 
@@ -8,11 +8,12 @@ Scalars are compared by value (`still_core.verify.scalars`), sets of reals by me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from still_core.verify.conventions import Conventions
-from still_core.verify.nodes import Node, number
+from still_core.verify.nodes import Node, names, number
 from still_core.verify.regions import is_region, same_region
 from still_core.verify.scalars import (
     free_symbols,
@@ -25,6 +26,7 @@ from still_core.verify.units import same_unit
 MAX_ITEMS = 60
 """Longest list that is compared without order."""
 
+_ALL_REALS = re.compile(r"(?:all|any|every)?\s*(?:the )?reals?(?: numbers?)?", re.IGNORECASE)
 _INEQUALITIES = frozenset({"<", ">", "<=", ">=", "!="})
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _SCALARS = frozenset({"num", "sym", "add", "mul", "div", "neg", "pow", "call", "bound", "pm", "mp"})
@@ -32,8 +34,10 @@ _COLLECTIONS = frozenset({"group", "set"})
 _NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
+        names(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+            "fifteen sixteen seventeen eighteen nineteen twenty"
+        )
     )
 }
 
@@ -55,6 +59,8 @@ class _Comparison:
             return rule
         if len(pred) == 1 and (rule := self.collection_and_list(pred[0], gold)):
             return rule
+        if is_region(regions := _union(gold)) and is_region(others := _union(pred)):
+            return "region" if same_region(regions, others) else None
         if self.conventions.order == "fixed":
             return "list" if self.in_order(gold, pred) else None
         return "list" if self.any_order(gold, pred) else None
@@ -136,9 +142,9 @@ class _Comparison:
                 return None
         if conventions.units == "required" and gold_unit != pred_unit:
             return None
-        if conventions.units == "optional" and gold_unit and pred_unit:
-            if not same_unit(gold_unit, pred_unit):
-                return None
+        both = conventions.units == "optional" and gold_unit and pred_unit
+        if both and not same_unit(gold_unit, pred_unit):
+            return None
         return self.items(gold_core, pred_core)
 
     def words(self, gold: Node, pred: Node) -> str | None:
@@ -150,6 +156,8 @@ class _Comparison:
             if value is not None and other.op == "num":
                 return "number_word" if other.number == value else None
             if one.op == "words" and other.op == "sym":
+                if other.name == "Reals" and _ALL_REALS.fullmatch(one.name):
+                    return "words"
                 return "words" if one.name == other.name else None
         return None
 
@@ -290,7 +298,10 @@ class _Comparison:
             pairs = zip(gold.args, pred.args, strict=True)
             scaled = [Node("div", (one, other)) for one, other in pairs]
             first = scaled[0]
-            same: Callable[[Node], bool] = lambda part: bool(same_scalar(first, part, 0))
+
+            def same(part: Node) -> bool:
+                return bool(same_scalar(first, part, 0))
+
             return "ratio" if all(same(part) for part in scaled[1:]) else None
         ratio, other = (gold, pred) if gold.op == "ratio" else (pred, gold)
         if len(ratio.args) == 2 and _is_scalar(other):
@@ -305,6 +316,14 @@ class _Comparison:
         based, other = (gold, pred) if gold.op == "based" else (pred, gold)
         digits = number(int(based.name)) if based.name.isdigit() else None
         return "base" if digits == replace(other, places=0) else None
+
+
+def _union(items: list[Node]) -> Node:
+    """Conditions tied by "or" as one set; anything else stays no set of reals."""
+    if len(items) == 1:
+        return items[0]
+    conditions = all(item.op == "chain" for item in items)
+    return Node("union", tuple(items)) if conditions else Node("list", tuple(items))
 
 
 def _in_base(node: Node) -> int | None:

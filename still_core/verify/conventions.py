@@ -14,7 +14,8 @@ class Conventions:
     """How answers are read and compared where graders disagree. Every field is identity."""
 
     percent: Literal["unit", "value", "either"] = "unit"
-    """`unit`: 50% is 50 with a unit (it equals 50, not 0.5). `value`: 50% is 0.5. `either`: both."""
+    """`unit`: 50% is 50 with a unit (it equals 50, not 0.5). `value`: 50% is 0.5. `either`:
+    both."""
     order: Literal["free", "fixed"] = "free"
     """Whether the order of a bare list (`1, 2, 3` without brackets) matters. Tuples are ordered."""
     rounding_digits: int = 4
@@ -28,7 +29,8 @@ class Conventions:
     left_side: Literal["optional", "required"] = "optional"
     """Whether `x = 5` equals `5` (and `f(x) = 2x` equals `2x`)."""
     boxes: Literal["joined", "last"] = "joined"
-    """`joined`: boxes tied by a comma, "and" or "or" are one answer. `last`: only the last counts."""
+    """`joined`: boxes tied by a comma, "and" or "or" are one answer. `last`: only the last
+    counts."""
     unboxed: Literal["bare", "never"] = "bare"
     """`bare`: a text without box and without thought markers is read as a bare answer.
     `never`: without a box there is no answer (STILL-3's reward)."""

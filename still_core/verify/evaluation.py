@@ -2,8 +2,8 @@
 
 Two expressions are taken as equal when their values agree at several random points to 40 digits and
 more (Schwartz-Zippel for polynomials, the same idea for the rest). Unknown functions get random
-values that depend on name and arguments alone. Every operation is capped beforehand, so that the time
-is bounded by the size of the tree; the caller's deadline is a second line of defence.
+values that depend on name and arguments alone. Every operation is capped beforehand, so that the
+time is bounded by the size of the tree; the caller's deadline is a second line of defence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
 
-from still_core.verify.nodes import CapError, Node
+from still_core.verify.nodes import CapError, Node, names
 
 BASE_BITS = 220
 """Precision of a first evaluation, in bits (66 digits)."""
@@ -459,7 +459,7 @@ def _exact_log(value: Fraction, base: Fraction) -> Fraction | None:
 
 def _factorial(value: Value) -> Value:
     if _is_whole(value):
-        if not 0 <= value:
+        if not value >= 0:
             raise NoValueError("factorial of a negative number")
         if value > MAX_FACTORIAL:
             raise CapError("factorial_cap")
@@ -475,6 +475,11 @@ def _binomial(top: Value, bottom: Value) -> Value:
         if top > MAX_FACTORIAL and min(bottom, top - bottom) > 64:
             raise CapError("factorial_cap")
         return Fraction(comb(int(top), int(bottom)))
+    if _is_whole(bottom) and 0 <= bottom <= 64 and isinstance(top, Fraction):
+        product = Fraction(1)
+        for index in range(int(bottom)):
+            product *= (top - index) / (index + 1)
+        return product
     upper, lower = inexact(top), inexact(bottom)
     if max(abs(upper), abs(lower)) > MAX_FACTORIAL:
         raise CapError("factorial_cap")
@@ -579,8 +584,11 @@ _FUNCTIONS: dict[str, Callable[..., Value]] = {
     **{
         name: _inexactly(getattr(mp, name))
         for name in (
-            "sin cos tan cot sec csc sinh cosh tanh coth sech csch asin acos atan acot asec acsc "
-            "asinh acosh atanh acoth asech acsch".split()
+            names(
+                "sin cos tan cot sec csc sinh cosh tanh coth sech csch asin acos atan acot asec "
+                "acsc "
+                "asinh acosh atanh acoth asech acsch"
+            )
         )
     },
     "root": _root,

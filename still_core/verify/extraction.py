@@ -6,6 +6,7 @@ STILL-2 and STILL-3 take the last `\boxed{}`; an answer in the thought, in an un
 truncated response is none. All scans are linear in the length of the text.
 """
 
+# ruff: noqa: RUF001 - Chinese punctuation in real answers
 from __future__ import annotations
 
 import re
@@ -62,7 +63,8 @@ def solution_part(response: str) -> SolutionPart:
 
 
 def closing_brace(text: str, opening: int) -> int:
-    r"""Index of the brace that closes the one at `opening`, -1 where none does. `\{` is no brace."""
+    r"""Index of the brace that closes the one at `opening`, -1 where none does. `\{` is no
+    brace."""
     depth, index, end = 0, opening, len(text)
     while index < end:
         char = text[index]
@@ -80,7 +82,7 @@ def closing_brace(text: str, opening: int) -> int:
 
 
 def last_box(text: str, before: int | None = None) -> Box | None:
-    r"""The last `\boxed{...}` that starts before `before`; None where there is none or it is unclosed.
+    r"""The last `\boxed{...}` that starts before `before`; None for none, or an unclosed one.
 
     A box without braces (`\boxed 5`) runs to the next blank or dollar sign.
     """
@@ -152,7 +154,7 @@ _SEGMENT = re.compile(
 )
 _FINAL = re.compile(r"final answer(?:\s*(?:is|was|:|=))*\s*", re.IGNORECASE)
 _STATED = re.compile(
-    r"(?:answer|result|solution|答案|réponse|respuesta)(?:\s*(?:is|was|est|es|为|是|：|:|=))*\s*",  # noqa: RUF001
+    r"(?:answer|result|solution|答案|réponse|respuesta)(?:\s*(?:is|was|est|es|为|是|：|:|=))*\s*",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"(?<![\\A-Za-z_^{])[^\W\d_]{2,}(?![^\W\d_]|[(.]\S)")
@@ -180,7 +182,7 @@ def is_sentence(text: str) -> bool:
 
 
 def spoken_answer(text: str) -> str | None:
-    """The answer that a text without box states: after "the answer is", or said last if it is short.
+    """The answer that a text without box states: after "the answer is", or last in a short one.
 
     None where a long text states none.
     """
@@ -205,7 +207,7 @@ def _statement(tail: str) -> str | None:
     tail = tail[:600].lstrip('*: \n"\\').lstrip() if not tail.startswith("\\") else tail[:600]
     if (segment := _SEGMENT.match(tail)) is not None:
         return next(group for group in segment.groups() if group is not None).strip()
-    sentence = re.split(r"(?<=[^\s])[.。](?:\s|$)|\n", tail, maxsplit=1)[0].strip(" *")  # noqa: RUF001
+    sentence = re.split(r"(?<=[^\s])[.。](?:\s|$)|\n", tail, maxsplit=1)[0].strip(" *")
     if not sentence.strip(" .:,;"):
         return None
     if is_sentence(sentence) and (number := _SAID_NUMBER.search(sentence)) is not None:

@@ -17,6 +17,7 @@ from still_core.verify.symbolic import with_divisors
 from still_core.verify.verdict import Outcome
 
 _TEXT_COMMAND = re.compile(r"\\(?:text[a-z]{0,4}|math[a-z]{2,4}|mbox|operatorname)(?![a-zA-Z])")
+_PROSE = re.compile(r"[A-Za-z]{3}")
 _DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*")
 _CLOCK = re.compile(
     r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*"
@@ -48,7 +49,7 @@ def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome,
                 continue
             if rule_found is not None:
                 return Outcome.CORRECT, rule_found
-    if not (wanted and found) and _as_words(gold) == _as_words(pred):
+    if (not (wanted and found) or _PROSE.search(gold)) and _as_words(gold) == _as_words(pred):
         return Outcome.CORRECT, "words"
     if cap:
         return Outcome.UNPARSABLE, cap

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 
+def names(text: str) -> list[str]:
+    """The names in a line of names."""
+    return text.split()
+
+
 class NotReadError(ValueError):
     """The text is not an answer that this reader knows; says nothing about it."""
 
@@ -46,9 +51,11 @@ def number(value: Fraction | int, places: int = 0) -> Node:
 
 
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega "
-    "varepsilon vartheta varphi varrho varsigma ell hbar nabla partial aleph".split()
+    names(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
+        "upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega "
+        "varepsilon vartheta varphi varrho varsigma ell hbar nabla partial aleph"
+    )
 )
 CONSTANTS = {
     "pi": "pi",
@@ -56,6 +63,7 @@ CONSTANTS = {
     "infty": "oo",
     "infinity": "oo",
     "oo": "oo",
+    "inf": "oo",
     "exponentialE": "e",
     "imaginaryunit": "i",
     "imaginaryI": "i",
@@ -71,12 +79,12 @@ CONSTANTS = {
     "Complexes": "Complexes",
 }
 FUNCTIONS = {
-    **{name: name for name in "sin cos tan cot sec csc sinh cosh tanh coth sech csch".split()},
-    **{name: name for name in "exp log ln lg sqrt abs floor ceil sign re im arg conj".split()},
-    **{name: name for name in "gcd lcm max min det factorial binomial root mod cbrt".split()},
-    **{"a" + name: "a" + name for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
-    **{"arc" + name: "a" + name for name in "sin cos tan cot sec csc sinh cosh tanh".split()},
-    **{"ar" + name: "a" + name for name in "sinh cosh tanh coth".split()},
+    **{name: name for name in names("sin cos tan cot sec csc sinh cosh tanh coth sech csch")},
+    **{name: name for name in names("exp log ln lg sqrt abs floor ceil sign re im arg conj")},
+    **{name: name for name in names("gcd lcm max min det factorial binomial root mod cbrt")},
+    **{"a" + name: "a" + name for name in names("sin cos tan cot sec csc sinh cosh tanh")},
+    **{"arc" + name: "a" + name for name in names("sin cos tan cot sec csc sinh cosh tanh")},
+    **{"ar" + name: "a" + name for name in names("sinh cosh tanh coth")},
     "arctg": "atan",
     "tg": "tan",
     "ctg": "cot",
@@ -98,8 +106,10 @@ FUNCTIONS = {
 }
 """Spelling to the function it means."""
 PREFIX_FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign "
-    "asin acos atan acot asec acsc asinh acosh atanh acoth max min gcd lcm".split()
+    names(
+        "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign "
+        "asin acos atan acot asec acsc asinh acosh atanh acoth max min gcd lcm"
+    )
 )
 """Functions whose argument may stand without parentheses: `\\sin 2x`."""
 RELATIONS = {

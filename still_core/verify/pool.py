@@ -1,4 +1,4 @@
-"""A pool of verifier workers owned by the caller: typed verdicts within a deadline, from any thread.
+"""A pool of verifier workers owned by the caller: verdicts within a deadline, from any thread.
 
     Answer -> extract, cap, fast path (in the caller) -> cache -> worker (killable) -> Verdict
 

@@ -1,4 +1,5 @@
-"""What the caller's process does before any worker: extract, cap, and settle what strings settle."""
+"""What the caller's process does before any worker: extract, cap, and settle what strings
+settle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One worker process, seen from its owner: started when needed, killed at a deadline from outside."""
+"""One worker process, seen from its owner: started when needed, killed at a deadline from
+outside."""
 
 from __future__ import annotations
 

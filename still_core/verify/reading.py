@@ -2,8 +2,8 @@ r"""From text to a tree: the reader of answers, LaTeX and plain.
 
     text -> tokens -> list of items (comma, semicolon, "and", "or") -> Node
 
-Recursive descent with a depth cap; no `eval`, no SymPy, time linear in the number of tokens. What it
-does not know raises `NotReadError`: integrals and limits go to SymPy, garbage to nobody.
+Recursive descent with a depth cap; no `eval`, no SymPy, time linear in the number of tokens. What
+it does not know raises `NotReadError`: integrals and limits go to SymPy, garbage to nobody.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from still_core.verify.nodes import (
     SET_OPERATIONS,
     Node,
     NotReadError,
+    names,
     number,
 )
 from still_core.verify.tokens import Token, clean, tokenize
@@ -36,16 +37,18 @@ _NAMES = sorted({*FUNCTIONS, *GREEK, *CONSTANTS} - {"re", "im", "tr", "in"}, key
 _NAME = re.compile("|".join(name for name in _NAMES if len(name) > 1 and name not in ("mod", "oo")))
 _SEPARATORS = frozenset({",", ";", "\\\\", "\\&", "&"})
 _UNREAD = frozenset(
-    "iint oint partial nabla input write include def let csname immediate char".split()
+    names("iint oint partial nabla input write include def let csname immediate char")
 )
-_ACCENTS = frozenset("overline bar vec hat tilde overrightarrow widehat dot".split())
+_ACCENTS = frozenset(names("overline bar vec hat tilde overrightarrow widehat dot"))
 _MATRICES = frozenset(
-    "matrix pmatrix bmatrix vmatrix Bmatrix Vmatrix array smallmatrix cases".split()
+    names("matrix pmatrix bmatrix vmatrix Bmatrix Vmatrix array smallmatrix cases")
 )
 _FUNCTION_LETTERS = frozenset("fghFG") | {"phi", "Phi", "psi", "Psi", "Gamma", "zeta"}
 _EXTERNAL = frozenset(
-    "Eq Interval Matrix Integral Limit Derivative Sum Product Union Intersection Complement "
-    "FiniteSet Ne Ge Gt Le Lt".split()
+    names(
+        "Eq Interval Matrix Integral Limit Derivative Sum Product Union Intersection Complement "
+        "FiniteSet Ne Ge Gt Le Lt"
+    )
 )
 
 
@@ -142,7 +145,9 @@ class _Reader:
     # -- relations ---------------------------------------------------------------------------
 
     def relation(self) -> Node:
-        """operand (sign operand)*"""
+        """operand (sign operand)*; a leading equals sign says nothing."""
+        if self.peek().value in ("=", "approx", "simeq"):
+            self.at += 1
         operands, signs = [self.operand()], []
         while (sign := self.relation_sign()) is not None:
             signs.append(sign)
@@ -185,9 +190,9 @@ class _Reader:
         """Plain words up to the next separator or relation, None where mathematics stands."""
         taken: list[str] = []
         ahead = 0
-        while self.peek(ahead).kind in ("word", "text") and not (
-            self.peek(ahead).value in ("and", "or")
-        ):
+        while self.peek(ahead).kind in ("word", "text"):
+            if self.peek(ahead).value in ("and", "or"):
+                break
             taken.append(self.peek(ahead).value)
             ahead += 1
         if not taken or self.peek(ahead).kind not in ("end", "op", "word", "text"):
@@ -279,7 +284,7 @@ class _Reader:
         if self.peek().kind not in ("word", "cmd"):
             return None
         if self.peek(ahead).kind == "cmd" and self.peek(ahead).value == "in":
-            while ahead < 8 and not (self.peek(ahead).value in ("mid", "|", ":")):
+            while ahead < 8 and self.peek(ahead).value not in ("mid", "|", ":"):
                 ahead += 1
         sign = self.peek(ahead)
         if sign.value not in ("mid", "|", ":"):
@@ -380,8 +385,11 @@ class _Reader:
         if token.kind != "cmd" or token.value in RELATIONS or token.value in SET_OPERATIONS:
             return False
         return token.value not in {
-            *"pm mp cdot times ast star div over bmod mod pmod choose end mid rfloor rceil rvert rangle".split(),
-            *"rbrace rVert circ".split(),
+            *names(
+                "pm mp cdot times ast star div over bmod mod pmod choose end mid rfloor rceil rvert "
+                "rangle"
+            ),
+            *names("rbrace rVert circ"),
         }
 
     def power(self) -> Node:
@@ -408,7 +416,8 @@ class _Reader:
         return node
 
     def conjugations(self) -> int:
-        r"""How many stars or daggers stand as exponent (`A^{\ast\ast}`, `A^H`); 0 where none does."""
+        r"""How many stars or daggers stand as exponent (`A^{\ast\ast}`, `A^H`); 0 where none
+        does."""
         start = self.at
         braced = self.is_op("{")
         self.at += braced
@@ -1061,8 +1070,8 @@ def _mixed_number(node: Node, reader: _Reader) -> Node | None:
         if reader.peek().kind == "num":
             raise NotReadError("two numbers side by side")
         return None
-    parts = (top.number, bottom.number)
-    if top.op == bottom.op == "num" and None not in parts and 0 < top.number < bottom.number:  # type: ignore[operator]
+    part, whole_part = top.number, bottom.number
+    if part is not None and whole_part is not None and 0 < part < whole_part:
         return Node("add", (node, Node("div", (top, bottom))))
     reader.at = start
     if reader.peek().kind == "num":

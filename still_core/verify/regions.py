@@ -6,6 +6,7 @@ places where a condition changes its truth on a fine grid.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,7 +74,7 @@ def _variables(node: Node) -> set[str]:
 
 def _test_points(marks: list[Any]) -> list[Any]:
     points = list(marks)
-    points += [(left + right) / 2 for left, right in zip(marks, marks[1:], strict=False)]
+    points += [(left + right) / 2 for left, right in itertools.pairwise(marks)]
     lowest, highest = (marks[0], marks[-1]) if marks else (mpf(0), mpf(0))
     for step in (mpf(1) / 1000, mpf(1), mpf(1000)):
         points += [lowest - step, highest + step]
@@ -113,7 +114,8 @@ def _changes(chain: Node) -> set[Any]:
 
 
 def _bisect(chain: Node, left: Any, right: Any, before: bool) -> Any:
-    """Where the truth changes between two points; a whole or short decimal number is taken exactly."""
+    """Where the truth changes between two points; a whole or short decimal number is taken
+    exactly."""
     for _ in range(BISECTIONS):
         middle = (left + right) / 2
         if contains(chain, middle) == before:

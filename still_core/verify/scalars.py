@@ -1,8 +1,8 @@
 """Equality of two scalars by value, and of two expressions up to a factor.
 
-Constants are compared to 40 digits and more; expressions with symbols at several random points, some
-positive and some of either sign, all of which must agree. A false agreement at one random point of a
-2^60 grid has odds of about degree / 2^60.
+Constants are compared to 40 digits and more; expressions with symbols at several random points,
+some positive and some of either sign, all of which must agree. A false agreement at one random
+point of a 2^60 grid has odds of about degree / 2^60.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def free_symbols(node: Node) -> set[str]:
     """Names of symbols without a fixed value; an unknown function counts as one."""
     names = set()
     for part in node.walk():
-        if part.op == "sym" and part.name not in _NAMED:
-            names.add(part.name)
-        elif part.op == "call" and part.name.startswith("fn:"):
+        if (part.op == "sym" and part.name not in _NAMED) or (
+            part.op == "call" and part.name.startswith("fn:")
+        ):
             names.add(part.name)
     return names
 

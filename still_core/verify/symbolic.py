@@ -1,8 +1,8 @@
 """What only SymPy does here: greatest common divisors and least common multiples of expressions.
 
-The tree is turned into SymPy objects node by node (never through `sympify`, `parse_expr` or `eval`),
-and the result is turned back. Runs in a worker, under its memory cap and the caller's deadline; SymPy
-is imported when the first such answer comes.
+The tree is turned into SymPy objects node by node (never through `sympify`, `parse_expr` or
+`eval`), and the result is turned back. Runs in a worker, under its memory cap and the caller's
+deadline; SymPy is imported when the first such answer comes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from still_core.verify.nodes import Node, NotReadError, number
+from still_core.verify.nodes import CapError, Node, NotReadError, names, number
 
 MAX_NODES = 60
 """Largest tree that is given to SymPy."""
+MAX_EXPONENT = 5_000
+MAX_FACTORIAL = 500
+_NAMESAKES = frozenset(
+    names("sin cos tan cot sec csc asin acos atan sinh cosh tanh ln log exp floor")
+)
 _DIVISORS = frozenset({"gcd", "lcm"})
 
 
@@ -53,7 +58,7 @@ def to_sympy(node: Node) -> Any:
     if node.op == "num" and node.number is not None:
         return sympy.Rational(node.number.numerator, node.number.denominator)
     if node.op == "sym":
-        return sympy.pi if node.name == "pi" else sympy.Symbol(node.name)
+        return {"pi": sympy.pi, "e": sympy.E}.get(node.name) or sympy.Symbol(node.name)
     if node.op == "add":
         return sympy.Add(*args)
     if node.op == "mul":
@@ -62,8 +67,16 @@ def to_sympy(node: Node) -> Any:
         return args[0] / args[1]
     if node.op == "neg":
         return -args[0]
-    if node.op == "pow" and args[1].is_Rational and abs(args[1]) <= 100:
+    if node.op == "pow" and args[1].is_Rational and abs(args[1]) <= MAX_EXPONENT:
         return args[0] ** args[1]
+    if node.op == "call" and node.name == "factorial" and args[0].is_Integer:
+        if not 0 <= args[0] <= MAX_FACTORIAL:
+            raise CapError("factorial_cap")
+        return sympy.factorial(args[0])
+    if node.op == "call" and node.name in _NAMESAKES and len(args) == 1:
+        return getattr(sympy, node.name)(args[0])
+    if node.op == "unit":
+        return args[0]
     if node.op == "call" and node.name == "root" and args[1].is_Integer and 1 < args[1] <= 100:
         return sympy.root(args[0], args[1])
     raise NotReadError(f"no SymPy counterpart of {node.op} {node.name}")

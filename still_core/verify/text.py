@@ -12,7 +12,8 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def plain_words(text: str) -> str:
-    """`text` as lower-case words with single blanks; letters of other scripts stay what they are."""
+    """`text` as lower-case words with single blanks; letters of other scripts stay what they
+    are."""
     text = unicodedata.normalize("NFC", _WRAPPER.sub(" ", text)).casefold()
     kept = "".join(
         char if char.isalnum() or unicodedata.category(char)[0] == "M" else _mark(char)
@@ -29,8 +30,5 @@ def _mark(char: str) -> str:
 def judge_text(gold: str, pred: str) -> tuple[Outcome, str]:
     """Outcome and rule."""
     wanted, found = plain_words(gold), plain_words(pred)
-    if not wanted:
-        same = gold.strip() == pred.strip()
-    else:
-        same = wanted == found
+    same = gold.strip() == pred.strip() if not wanted else wanted == found
     return (Outcome.CORRECT if same else Outcome.WRONG), "words"

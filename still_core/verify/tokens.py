@@ -5,6 +5,7 @@ r"""From text to tokens: typesetting removed, Unicode signs spelt as LaTeX, numb
 Look-alike letters of other scripts are left as they are: they equal nothing but themselves.
 """
 
+# ruff: noqa: RUF001 - a table of the signs of other scripts
 from __future__ import annotations
 
 import re
@@ -21,7 +22,8 @@ class Token(NamedTuple):
     """One token."""
 
     kind: str
-    r"""`num`, `cmd` (`\name`), `word` (letters), `text` (content of `\text{}`), or `op` (a sign)."""
+    r"""`num`, `cmd` (`\name`), `word` (letters), `text` (content of `\text{}`), or `op` (a
+    sign)."""
     value: str
     spaced: bool
     """Whether a blank stands before it."""
@@ -36,8 +38,7 @@ _SIGNS = {
     "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "φ": r"\phi ",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}",
     "⅔": r"\frac{2}{3}", "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⟨": r"\langle ", "⟩": r"\rangle ",
-    "（": "(", "）": ")", "，": ", ", "、": ", ", "；": "; ", "：": ":", "％": r"\%", "。": " ",
-    "％": r"\%", "＝": "=", "＋": "+", "\u2212": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
+    "（": "(", "）": ")", "，": ", ", "、": ", ", "；": "; ", "：": ":", "％": r"\%", "。": " ", "＝": "=", "＋": "+", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
     "\u200b": "", "′": "'", "→": r"\to ", "∣": "|", "€": r"\text{euro}", "£": r"\text{pound}",
     **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
 }  # fmt: skip

@@ -21,7 +21,8 @@ class Outcome(StrEnum):
     """The verifier failed; says nothing about the answer."""
 
     def is_judged(self) -> bool:
-        """Whether the outcome says something about the answer (reward 0 or 1), rather than nothing."""
+        """Whether the outcome says something about the answer (reward 0 or 1), rather than
+        nothing."""
         return self in (Outcome.CORRECT, Outcome.WRONG, Outcome.NO_ANSWER)
 
 

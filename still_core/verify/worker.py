@@ -84,7 +84,8 @@ def _reply(judge: Any, request: Any) -> dict[str, Any]:
     except RecursionError:
         return {"outcome": "unparsable", "rule": "depth_cap"}
     except Exception as error:
-        # Reported to the caller as a verdict of its own kind: the verifier's fault, not the answer's.
+        # Reported to the caller as a verdict of its own kind: the verifier's fault, not the
+        # answer's.
         return {
             "outcome": "error",
             "rule": f"raised:{type(error).__name__}",
