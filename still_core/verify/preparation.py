@@ -3,6 +3,7 @@ settle."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ from still_core.verify.verdict import Outcome
 
 MAX_EXTRACTED = 300
 """Characters of the extracted answer that a verdict keeps when the answer is over a cap."""
+
+SHORT_LIMIT = 200
+"""Longest unboxed text that is taken as a choice or as words."""
 
 Settled = tuple[Outcome, str]
 
@@ -95,14 +99,27 @@ def _extract(answer: Answer, conventions: Conventions) -> tuple[str | None, str]
         return boxed, "empty_box"
     if "\\boxed" in part.text:
         return None, "unclosed_box"
-    short_solution = answer.kind is not AnswerKind.MATH and len(part.text) < 200
-    if conventions.unboxed == "never" or (part.marked and not short_solution):
+    if conventions.unboxed == "never":
         return None, "no_box"
-    if answer.kind is AnswerKind.MATH and (stated := _stated(part.text)) is not None:
+    if answer.kind is not AnswerKind.MATH:
+        return _named(part.text, answer.kind), "no_box"
+    if part.marked:
+        return None, "no_box"
+    if (stated := _stated(part.text)) is not None:
         return stated, "empty"
-    if answer.kind is AnswerKind.MATH and len(part.text) > SPOKEN_LIMIT and is_sentence(part.text):
+    if len(part.text) > SPOKEN_LIMIT and is_sentence(part.text):
         return None, "no_box"
     return part.text.strip(), "empty"
+
+
+def _named(text: str, kind: AnswerKind) -> str | None:
+    """A short text as it is; of a longer one a last line that says "answer", for choices."""
+    text = text.strip()
+    if len(text) <= SHORT_LIMIT:
+        return text
+    last = text.rsplit("\n", 1)[-1].strip()
+    says_so = kind is AnswerKind.CHOICE and re.search(r"answer|option", last, re.IGNORECASE)
+    return last if says_so and len(last) <= SHORT_LIMIT else None
 
 
 def _stated(text: str) -> str | None:

@@ -386,7 +386,8 @@ class _Reader:
             return False
         return token.value not in {
             *names(
-                "pm mp cdot times ast star div over bmod mod pmod choose end mid rfloor rceil rvert "
+                "pm mp cdot times ast star div over bmod mod pmod choose end mid rfloor rceil "
+                "rvert "
                 "rangle"
             ),
             *names("rbrace rVert circ"),

@@ -1,0 +1,23 @@
+"""Labelled rows for the tests of this room."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def row_source() -> ModuleType:
+    """The module that reads labelled rows, shared with the benchmarks."""
+    path = Path(__file__).parents[2] / "benchmarks" / "verification_rows.py"
+    spec = importlib.util.spec_from_file_location("verification_rows", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
