@@ -1,4 +1,4 @@
-"""A response (thought + solution) and a demonstration (a response used for SFT, with its lineage)."""
+"""A response (thought + solution) and a demonstration (one used for SFT, with its lineage)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,120 @@
+"""All cleaning rules over 100,000 responses of 4,000 tokens: rate and peak memory.
+
+python tests/benchmarks/cleaning_scale.py [--rows 100000] [--workers 1]
+
+Responses are made while they are read, from shuffled words in sentences and steps; one in fifty
+repeats an earlier one but for a few words, one in a hundred has a loop. Nothing is held: kept and
+dropped rows are counted and thrown away, where a flow would write them to Parquet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import resource
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import numpy as np
+
+from still_core.refine.clean import clean_stream
+from still_core.refine.kernels import token_hashes
+from still_core.refine.recipe import CleanRecipe
+from still_core.responses.response import Demonstration, Origin
+
+WORDS_PER_ROW = 3_500
+TEXT = """
+first we look at the sum then consider what happens when each term grows because every factor
+divides another number so perhaps there is a pattern hidden between these values let me check
+whether this holds for small cases before going further and compare with known results wait that
+can not be right since the remainder must be even alternatively try the other root of the equation
+"""
+
+
+def thought(seed: int) -> str:
+    """About 4,000 tokens in steps of three sentences."""
+    rng = random.Random(seed)
+    words = rng.choices(TEXT.split(), k=WORDS_PER_ROW)
+    numbers = rng.choices(range(2, 999), k=WORDS_PER_ROW // 9)
+    words[::9] = [str(n) for n in [*numbers, 1]][: len(words[::9])]
+    sentences = [" ".join(words[i : i + 17]) + "." for i in range(0, len(words), 17)]
+    return "\n\n".join(" ".join(sentences[i : i + 3]) for i in range(0, len(sentences), 3))
+
+
+def rows(count: int) -> Iterator[Demonstration]:
+    """The demonstrations, each made when it is asked for."""
+    for i in range(count):
+        text = thought(i - 7 if i % 50 == 49 else i)
+        if i % 50 == 49:
+            text = text.replace("remainder", "rest", 20)
+        if i % 100 == 98:
+            text += " wait that can not be right." * 40
+        yield Demonstration(
+            id=f"r{i:07d}",
+            problem_id=f"p{i}",
+            problem_digest=f"p{i}",
+            statement=f"What is the remainder of {i} to the power {i % 97} divided by 101?",
+            gold=str(i % 101),
+            kind="math",
+            domain="math",
+            bucket="hard_math",
+            level=None,
+            thought=text,
+            solution=f"The remainder is \\boxed{{{i % 101}}}.",
+            origin=Origin.DISTILLED,
+            author="made",
+            round=0,
+            source_row=f"made:{i}",
+            verdict="correct",
+            verifier_version="none",
+        )
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    tokens = [len(token_hashes(row.thought)) for row in rows(50)]
+    clean_stream(lambda: rows(300), CleanRecipe(), keep=len_of, drop=len_of)
+    begun, before = time.perf_counter(), peak_mib()
+    funnel = clean_stream(
+        lambda: rows(options.rows),
+        CleanRecipe(),
+        keep=len_of,
+        drop=len_of,
+        workers=options.workers,
+    )
+    seconds = time.perf_counter() - begun
+    making = time.perf_counter()
+    for _ in rows(1_000):
+        pass
+    making = 2 * (time.perf_counter() - making) / 1_000
+    print(
+        f"{options.rows} rows of {np.mean(tokens):.0f} tokens, {options.workers} worker(s), numba "
+        f"{version('numba')}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}\n"
+    )
+    print("| what | value |\n|---|---:|")
+    print(f"| seconds, rows made twice included | {seconds:.1f} |")
+    rate = 1 / (seconds / options.rows - making)
+    print(f"| rows/s without making them | {rate:.0f} |")
+    print(f"| tokens/s without making them | {rate * np.mean(tokens):,.0f} |")
+    print(f"| peak memory before / after, MiB | {before:.0f} / {peak_mib():.0f} |")
+    print(f"\n{funnel.to_markdown()}")
+
+
+def len_of(row: object) -> None:
+    """Take a row and let it go."""
+
+
+if __name__ == "__main__":
+    main()
