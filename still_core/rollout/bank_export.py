@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from still_core.errors import ConfigError, explain
-from still_core.rollout.bank_rows import columns_of, rollout_row, rollout_schema
+from still_core.rollout.bank_rows import rollout_columns, rollout_row, rollout_schema
 from still_core.rollout.rollout import Rollout
 
 ROWS_PER_BATCH = 512
@@ -57,7 +57,7 @@ def _write_parquet(path: Path, rollouts: Iterable[Rollout]) -> int:
     schema, count = rollout_schema(), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
         for batch in _batches(rollouts):
-            columns = columns_of([rollout_row(rollout) for rollout in batch], schema)
+            columns = rollout_columns(batch)
             file.write_table(pa.table(columns, schema=schema))
             count += len(batch)
     return count

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from still_core.errors import DataError, explain
@@ -78,6 +80,30 @@ def verdict_row(verdict: Verdict) -> dict[str, Any]:
 def differs(rollout: Rollout, verdict: Verdict) -> bool:
     """Whether the verdict says something else than the rollout's own."""
     return any(getattr(rollout, name) != value for name, value in verdict_row(verdict).items())
+
+
+def rollout_columns(rollouts: Sequence[Rollout]) -> dict[str, pa.Array]:
+    """Typed columns of rollouts, without a Python object per token."""
+    import pyarrow as pa
+
+    columns: dict[str, pa.Array] = {}
+    for field in rollout_schema():
+        if field.name == "num_tokens":
+            values: list[Any] = [len(rollout.token_ids) for rollout in rollouts]
+        else:
+            values = [getattr(rollout, field.name) for rollout in rollouts]
+        nested = pa.types.is_list(field.type)
+        columns[field.name] = _lists(values, field.type) if nested else pa.array(values, field.type)
+    return columns
+
+
+def _lists(values: list[tuple[float, ...]], kind: pa.DataType) -> pa.Array:
+    import numpy as np
+    import pyarrow as pa
+
+    offsets = np.cumsum([0, *(len(value) for value in values)], dtype=np.int32)
+    flat = np.fromiter(chain.from_iterable(values), kind.value_type.to_pandas_dtype(), offsets[-1])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), type=kind)
 
 
 def columns_of(rows: list[dict[str, Any]], schema: pa.Schema) -> dict[str, pa.Array]:

@@ -8,13 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from still_core.errors import StoreError, explain
-from still_core.rollout.bank_rows import (
-    check_storable,
-    columns_of,
-    rollout_row,
-    rollout_schema,
-    storable,
-)
+from still_core.rollout.bank_rows import check_storable, rollout_columns, storable
 from still_core.rollout.rollout import Rollout
 from still_core.store.shardlog import ShardLog, ShardWriter
 
@@ -86,8 +80,7 @@ class BankWriter:
             if not batch:
                 return
             try:
-                rows = [rollout_row(rollout) for rollout in batch]
-                self._shards.write(columns_of(rows, rollout_schema()), self._names.next_name())
+                self._shards.write(rollout_columns(batch), self._names.next_name())
             except BaseException:
                 with self._changed:
                     self._buffer = batch + self._buffer
