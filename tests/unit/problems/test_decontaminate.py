@@ -178,9 +178,9 @@ def test_overlaps_that_exist_are_found(load: Callable[[str], list[Problem]]) -> 
     def found(train: str, benchmark: str) -> int:
         return decontaminate(load(train), {"b": load(benchmark)}).benchmarks[0].num_found
 
-    # The data's own index counts 316 and 7 by equality of stripped text; read pair by pair, the
-    # further ones are the same problems in other words (and none of them is another problem).
-    assert found("math", "aime") >= 400
+    # The data's own index counts 316 and 7 by equality of stripped text. The further ones are the
+    # same problems with other words, or asking for the answer in another form.
+    assert found("math", "aime") == 415
     assert found("math", "omni-math") == 9
     assert found("aime", "math-oai") == 10
     assert found("aime", "liveaops") == 2
@@ -199,6 +199,16 @@ def test_problems_of_one_template_are_no_overlap() -> None:
     train = [a_problem(walk.format(9, 4, 24), "1"), a_problem(walk.format(8, 4, 25), "2")]
     report = decontaminate(train, {"b": [a_problem(walk.format(9, 4, 25), "3")]})
     assert report.overlaps == []
+
+
+def test_other_signs_under_the_same_words_are_another_problem() -> None:
+    ask = (
+        "Let $a = 12$ and $b = 35$ be two sides of a triangle in the plane, and let $c$ be the third "
+        "one. Compute the value of $a^2 {} b^2 {} 7c$ when the angle between the two is right."
+    )
+    one, other = a_problem(ask.format("+", "-"), "1110"), a_problem(ask.format("-", "+"), "-822")
+    assert decontaminate([one], {"b": [other]}).overlaps == []
+    assert decontaminate([one], {"b": [replace(other, gold=one.gold)]}).overlaps != []
 
 
 def test_order_changes_nothing(load: Callable[[str], list[Problem]]) -> None:

@@ -132,7 +132,12 @@ def test_a_row_of_exactly_the_bound_is_read(tmp_path: Path) -> None:
 def test_chunk_borders_do_not_change_what_is_read(
     chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = [{"a": 'q"\\ \\"[{,}]', "b": [1, [2, {"c": "]"}]]}, {"a": "\u4e2d\n"}, {}]
+    values = [
+        {"a": 'one " and [ \\ {'},
+        {"a": 'q"\\ \\"[{,}]', "b": [1, [2, {"c": "]"}]]},
+        {"a": "\u4e2d\n"},
+        {},
+    ]
     file = tmp_path / "rows.json"
     file.write_text(
         json.dumps({"keywords": ["x"], "example": values}, indent=1, ensure_ascii=False)
