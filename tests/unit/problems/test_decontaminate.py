@@ -203,7 +203,7 @@ def test_problems_of_one_template_are_no_overlap() -> None:
 
 def test_other_signs_under_the_same_words_are_another_problem() -> None:
     ask = (
-        "Let $a = 12$ and $b = 35$ be two sides of a triangle in the plane, and let $c$ be the third "
+        "Let $a = 12$ and $b = 35$ be two sides of a triangle in the plane, and $c$ the third "
         "one. Compute the value of $a^2 {} b^2 {} 7c$ when the angle between the two is right."
     )
     one, other = a_problem(ask.format("+", "-"), "1110"), a_problem(ask.format("-", "+"), "-822")
