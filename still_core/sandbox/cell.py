@@ -190,6 +190,8 @@ class Cell:
                     poller.unregister(descriptor)
             if self._control.fileno() in ready and not self._hear(reply, nonce):
                 return SandboxStatus.KILLED
+            if reply.ended and not program:
+                return SandboxStatus.KILLED
             if reply.ended or (reply.replied and not program):
                 break
             if self._pidfd in ready and self._control.fileno() not in ready:

@@ -20,6 +20,7 @@ import ctypes
 import errno
 import gc
 import importlib
+import io
 import json
 import linecache
 import mmap
@@ -33,6 +34,9 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, TextIO
 
 UID = 1000
 SCRATCH = "/tmp"
@@ -56,6 +60,9 @@ PR_SET_DUMPABLE, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 4, 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
 PAGE = mmap.PAGESIZE
 
+Config = dict[str, Any]
+"""The host's settings: bubblewrap.BubblewrapBackend writes them."""
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -63,13 +70,13 @@ class Refused(Exception):
     """A layer of the isolation can not be had: (layer, reason)."""
 
 
-def call(layer, function, *arguments):
+def call(layer: str, function: Callable[..., int], *arguments: object) -> None:
     """A libc call that must return 0 or more."""
     if function(*arguments) < 0:
         raise Refused(layer, os.strerror(ctypes.get_errno()))
 
 
-def attempt(layer, config, missing, action):
+def attempt(layer: str, config: Config, missing: list[str], action: Callable[[], object]) -> None:
     """Run `action`; a layer that the caller explicitly does without is noted, others refuse."""
     try:
         action()
@@ -77,13 +84,14 @@ def attempt(layer, config, missing, action):
         reason = error.args[-1] if isinstance(error, Refused) else str(error)
         if layer not in config["allow_missing"]:
             raise Refused(layer, reason) from None
-        missing.append(layer)
+        if layer not in missing:
+            missing.append(layer)
 
 
 # ---- zygote
 
 
-def zygote(control, proc):
+def zygote(control: socket.socket, proc: int) -> None:
     """Answer the host's requests for a new run until the host hangs up.
 
     Args:
@@ -113,7 +121,7 @@ def zygote(control, proc):
             pass
 
 
-def never_return(function, *arguments):
+def never_return(function: Callable[..., None], *arguments: object) -> NoReturn:
     """Run a forked process's part; whatever happens, it does not go on with its parent's code."""
     try:
         function(*arguments)
@@ -121,7 +129,7 @@ def never_return(function, *arguments):
         os._exit(70)
 
 
-def address_space(proc):
+def address_space(proc: int) -> int:
     """Bytes of address space of this process."""
     descriptor = os.open("self/statm", os.O_RDONLY, dir_fd=proc)
     pages = int(os.read(descriptor, 64).split()[0])
@@ -132,15 +140,17 @@ def address_space(proc):
 # ---- stub
 
 
-def stub(config, control, proc, channel, out, err):
+def stub(
+    config: Config, control: socket.socket, proc: int, channel: int, out: int, err: int
+) -> None:
     """Make the namespaces, start the driver in them, tell the host its pidfd, and end."""
     control.close()
     host = socket.socket(fileno=channel)
-    missing = []
+    missing: list[str] = []
     try:
         attempt("user", config, missing, lambda: enter_user_namespace(proc))
         for name in ("mount", "pid", "network", "ipc", "uts", "cgroup"):
-            attempt(name, config, missing, lambda flag=CLONE[name]: call(name, libc.unshare, flag))
+            attempt(name, config, missing, partial(call, name, libc.unshare, CLONE[name]))
         os.close(proc)
         pid = os.fork()
         if pid == 0:
@@ -152,7 +162,7 @@ def stub(config, control, proc, channel, out, err):
         tell(host, event="refused", layer="pid", reason=str(error))
 
 
-def enter_user_namespace(proc):
+def enter_user_namespace(proc: int) -> None:
     """A user namespace of this run's own: capabilities over nothing but it, and its own counts."""
     call("user", libc.unshare, CLONE["user"])
     for name, text in (
@@ -165,7 +175,7 @@ def enter_user_namespace(proc):
         os.close(descriptor)
 
 
-def tell(channel, payload=b"", **fields):
+def tell(channel: socket.socket, payload: bytes = b"", **fields: object) -> None:
     """Send one event, and its payload as a datagram of its own."""
     fields["bytes"] = len(payload)
     try:
@@ -179,7 +189,7 @@ def tell(channel, payload=b"", **fields):
 # ---- driver
 
 
-def driver(config, host, out, err, missing):
+def driver(config: Config, host: socket.socket, out: int, err: int, missing: list[str]) -> None:
     """Pid 1 of the run: finish the isolation, start the executor, relay and watch."""
     try:
         os.setsid()
@@ -214,7 +224,7 @@ def driver(config, host, out, err, missing):
     watch(host, near, pid)
 
 
-def mount_scratch(config):
+def mount_scratch(config: Config) -> None:
     """A private /tmp of bounded size and number of files: the only place that can be written."""
     call("mount", libc.mount, b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     options = f"size={config['disk_mb']}m,nr_inodes={config['num_files']},mode=700"
@@ -223,7 +233,7 @@ def mount_scratch(config):
     os.chdir(SCRATCH)
 
 
-def drop_privileges():
+def drop_privileges() -> None:
     """Give up every capability for good: bounding, ambient, permitted, effective, inheritable."""
     for number in range(64):
         if libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
@@ -241,7 +251,7 @@ def drop_privileges():
     call("no_new_privs", libc.prctl, PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def probe_process_limit():
+def probe_process_limit() -> None:
     """Whether the limit on processes binds this user; it does not bind the host's root."""
     before = resource.getrlimit(resource.RLIMIT_NPROC)
     resource.setrlimit(resource.RLIMIT_NPROC, (1, before[1]))
@@ -257,15 +267,17 @@ def probe_process_limit():
     raise Refused("processes", "RLIMIT_NPROC does not bind this user")
 
 
-def install(program):
+def install(program: str) -> None:
     """Put a system call filter on this process and all its children."""
     code = base64.b64decode(program)
+    if not code:
+        raise Refused("seccomp", "no filter for this machine")
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer))
     call("seccomp", libc.prctl, PR_SET_SECCOMP, 2, header, 0, 0)
 
 
-def watch(host, near, pid):
+def watch(host: socket.socket, near: socket.socket, pid: int) -> NoReturn:
     """Relay jobs to the executor and its replies to the host, until either ends."""
     nonce = ""
     pidfd = os.pidfd_open(pid)
@@ -303,7 +315,7 @@ def watch(host, near, pid):
             os._exit(0)
 
 
-def relay(host, near, nonce):
+def relay(host: socket.socket, near: socket.socket, nonce: str) -> bool:
     """Pass one reply on; False where there is none."""
     try:
         payload = near.recv(MAX_DATAGRAM, socket.MSG_DONTWAIT)
@@ -316,7 +328,7 @@ def relay(host, near, nonce):
     return True
 
 
-def reap(executor_pid):
+def reap(executor_pid: int) -> None:
     """Collect orphans, which count against the limit; the executor is left for later."""
     while True:
         try:
@@ -331,9 +343,9 @@ def reap(executor_pid):
 # ---- executor
 
 
-def executor(config, far):
+def executor(config: Config, far: socket.socket) -> NoReturn:
     """Lower the limits, take the filter, then run what comes; never returns."""
-    missing = []
+    missing: list[str] = []
     channel = socket.socket(fileno=os.dup2(far.detach(), 3, inheritable=False))
     os.closerange(4, 65_536)
     try:
@@ -350,26 +362,49 @@ def executor(config, far):
         if not data:
             os._exit(0)
         job = json.loads(data)
-        code, stdin = descriptors
-        source = os.pread(code, os.fstat(code).st_size, 0)
-        os.close(code)
-        os.dup2(stdin, 0)
-        os.close(stdin)
-        sys.stdin = sys.__stdin__ = open(
-            0, encoding="utf-8", errors="surrogateescape", closefd=False
-        )
-        status, error = (
-            run_program(source, namespace)
-            if job["program"]
-            else run_block(source, namespace, job["number"])
-        )
+        source = take_files(*descriptors)
+        if job["program"]:
+            status, error = run_program(source, namespace)
+        else:
+            status, error = run_block(source, namespace, job["number"])
         flush()
         channel.send(encode_reply(error, namespace, job["value"], value_bytes))
         if job["program"]:
             leave(status)
 
 
-def lower_limits(config):
+def take_files(code: int, stdin: int) -> bytes:
+    """Put the standard input in its place.
+
+    Returns:
+        The source.
+    """
+    source = os.pread(code, os.fstat(code).st_size, 0)
+    os.dup2(stdin, 0)
+    os.close(code)
+    os.close(stdin)
+    set_stream("stdin", open_text(0, "r"))
+    return source
+
+
+def open_text(number: int, mode: str) -> TextIO:
+    """A text stream on one of the three standard descriptors."""
+    errors = "surrogateescape" if mode == "r" else "backslashreplace"
+    buffering = -1 if mode == "r" else 1
+    stream = open(  # noqa: SIM115 - stays open as long as the process
+        number, mode, buffering, encoding="utf-8", errors=errors, closefd=False
+    )
+    assert isinstance(stream, io.TextIOWrapper)
+    return stream
+
+
+def set_stream(name: str, stream: TextIO) -> None:
+    """Make it sys.NAME, and what is left when the code replaces that."""
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)
+
+
+def lower_limits(config: Config) -> None:
     """Hard limits, which nothing in here can raise again."""
     bounds = {
         resource.RLIMIT_AS: config["baseline"] + config["memory_mb"] * 2**20,
@@ -377,7 +412,8 @@ def lower_limits(config):
         resource.RLIMIT_NPROC: config["threads"] + 1,
         resource.RLIMIT_FSIZE: config["disk_mb"] * 2**20,
         resource.RLIMIT_NOFILE: config["open_files"],
-        resource.RLIMIT_CORE: 0,
+        # 1 keeps cores from programs too that the host's core_pattern may name; 0 does not.
+        resource.RLIMIT_CORE: 1,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_SIGPENDING: 256,
@@ -390,41 +426,35 @@ def lower_limits(config):
         resource.setrlimit(kind, (bound, bound))
 
 
-def fresh_interpreter(config):
+def fresh_interpreter(config: Config) -> dict[str, Any]:
     """Forget what the zygote knew, take new seeds, and give a new `__main__`.
 
     Returns:
         The namespace that model-written code runs in.
     """
-    for number, action in (
-        (signal.SIGINT, signal.default_int_handler),
-        (signal.SIGTERM, signal.SIG_DFL),
-        (signal.SIGHUP, signal.SIG_DFL),
-    ):
-        signal.signal(number, action)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(ENVIRONMENT, **config["environment"])
     sys.argv, sys.orig_argv = [SOURCE_NAME], ["python"]
     sys.path.insert(0, SCRATCH)
-    builtins.exit = builtins.quit = sys.exit
+    # Without `site` there are none, and programs end by them.
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)
     for name in ("random", "numpy.random"):
         if name in sys.modules:
             sys.modules[name].seed()
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        stream = open(
-            number, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
+    set_stream("stdout", open_text(1, "w"))
+    set_stream("stderr", open_text(2, "w"))
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
-    main.__builtins__ = builtins
+    vars(main)["__builtins__"] = builtins
     config.clear()
-    return main.__dict__
+    return vars(main)
 
 
-def run_program(source, namespace):
+def run_program(source: bytes, namespace: dict[str, Any]) -> tuple[int, str]:
     """Run a whole program as `python main.py` would.
 
     Returns:
@@ -441,7 +471,7 @@ def run_program(source, namespace):
     return 0, ""
 
 
-def run_block(source, namespace, number):
+def run_block(source: bytes, namespace: dict[str, Any], number: int) -> tuple[int, str]:
     """Run one block of a session; like a notebook, print the value of a last expression.
 
     Returns:
@@ -464,7 +494,7 @@ def run_block(source, namespace, number):
     return 0, ""
 
 
-def exit_status(code):
+def exit_status(code: object) -> int:
     """What sys.exit(code) leaves behind."""
     if code is None:
         return 0
@@ -474,13 +504,13 @@ def exit_status(code):
     return 1
 
 
-def remember(name, source):
+def remember(name: str, source: bytes) -> None:
     """Let tracebacks show the lines of code that is in no file."""
     lines = source.decode("utf-8", "replace").splitlines(keepends=True)
     linecache.cache[name] = (len(source), None, lines, name)
 
 
-def show(error):
+def show(error: BaseException) -> None:
     """Print the traceback from the model's own frames on; its text may itself fail to print."""
     frames = error.__traceback__
     try:
@@ -489,17 +519,18 @@ def show(error):
         os.write(2, type(error).__name__.encode() + b": its text can not be printed\n")
 
 
-def flush():
+def flush() -> None:
     """Write out what is buffered, whatever the code put in the place of the streams."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except BaseException:
             # Closed or replaced by the code that ran: its own loss.
             continue
 
 
-def encode_reply(error, namespace, name, limit):
+def encode_reply(error: str, namespace: dict[str, Any], name: str | None, limit: int) -> bytes:
     """One datagram: a line of JSON about the run, then the JSON of the value asked for."""
     value, defect = b"", "none"
     if name is not None and name in namespace:
@@ -512,10 +543,10 @@ def encode_reply(error, namespace, name, limit):
     return json.dumps({"error": error[:100], "defect": defect}).encode() + b"\n" + value
 
 
-def leave(status):
+def leave(status: int) -> NoReturn:
     """End as an interpreter does: wait for threads, run exit handlers, flush."""
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]  # what Py_Finalize calls
         atexit._run_exitfuncs()
     except BaseException as error:
         show(error)
@@ -525,4 +556,5 @@ def leave(status):
 
 
 if __name__ == "__main__":
+    os.close(int(sys.argv[3]))
     zygote(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

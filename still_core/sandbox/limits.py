@@ -88,8 +88,9 @@ OPTIONAL = frozenset({Layer.CGROUP, Layer.UTS, Layer.PROCESSES, Layer.SECCOMP})
 
 _NAMESPACES = (
     "allow user namespaces: sysctl -w kernel.unprivileged_userns_clone=1 "
-    "user.max_{name}_namespaces=65536; in a container, run it with "
-    "--security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+    "kernel.apparmor_restrict_unprivileged_userns=0 user.max_{name}_namespaces=65536; "
+    "in a container, run it with --security-opt seccomp=unconfined "
+    "--security-opt apparmor=unconfined"
 )
 _REMEDIES = {
     Layer.BUBBLEWRAP: "install it: apt-get install bubblewrap, or dnf install bubblewrap",

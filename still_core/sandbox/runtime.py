@@ -115,15 +115,19 @@ def _package_entries(name: str, seen: set[str] | None = None) -> set[str]:
     return entries
 
 
-def bubblewrap_arguments(runtime: Runtime) -> tuple[list[str], list[str]]:
+def bubblewrap_arguments(
+    runtime: Runtime, allow_missing: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
     """Arguments that build the outer sandbox, and the host folders for their `{i}`.
 
     Every writable file system that bubblewrap makes is made read-only again at the end; what a run
     may write is a tmpfs of its own.
     """
-    words = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
-    words += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    words += ["--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--clearenv"]
+    words = ["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net"]
+    words += [] if "uts" in allow_missing else ["--unshare-uts", "--hostname", "sandbox"]
+    words += [] if "cgroup" in allow_missing else ["--unshare-cgroup"]
+    words += ["--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    words += ["--uid", "1000", "--gid", "1000", "--clearenv"]
     folders: list[str] = []
     for mount in runtime.mounts:
         words += ["--ro-bind", f"{{{len(folders)}}}", mount.inside]

@@ -79,7 +79,7 @@ _DRIVER_ONLY = ("pidfd_open", "pidfd_send_signal")
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _EQUAL, _GREATER, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x54, 0x06
 _NUMBER_AT, _ARCH_AT, _ARGUMENT_AT = 0, 4, 16
-"""Offsets in struct seccomp_data; argument i stands at 16 + 8 i, low word first on both machines."""
+"""Offsets in struct seccomp_data; argument i stands at 16 + 8 i, its low word first."""
 _X32_BIT = 0x40000000
 _LAST_KNOWN = 450
 """Numbers above are of kernels later than these tables."""
