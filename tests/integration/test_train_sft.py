@@ -23,7 +23,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
+def local_ray(s3_server: object) -> Iterator[None]:
+    # After the S3 server: Ray's workers take its address from the environment of this process.
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
@@ -139,8 +140,9 @@ class KillAt:
 
 
 def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
-    store: Store, tiny_model_dir: Path
+    store_root: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
+    store = Store(store_root, cache=tmp_path / "cache")
     undisturbed = train_sft(sft_job(store, tiny_model_dir, version="undisturbed"), store)
     killer = KillAt(7, 10)
     resources = RESOURCES.model_copy(update={"checkpoint_every": 2})

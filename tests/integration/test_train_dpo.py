@@ -1,0 +1,108 @@
+"""DPO as a Ray job: one rank, a killed rank, two ranks."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from still_core.progress import Progress
+from still_core.store import Handle, Store
+from still_core.train import DpoJob, DpoRecipe, TrainResources, train_dpo
+
+pytestmark = pytest.mark.integration
+
+RECIPE = DpoRecipe(
+    dtype="float32",
+    gradient_checkpointing=False,
+    batch_size=8,
+    epochs=2,
+    learning_rate=1e-4,
+    sft_weight=0.2,
+    max_length=400,
+)
+RESOURCES = TrainResources(threads_per_rank=1, micro_batch_tokens=1_000, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def pairs(store: Store) -> Handle:
+    rng = random.Random(0)
+
+    def response(digit: str) -> str:
+        return (
+            f"<|begin_of_thought|>\n{digit * rng.randint(1, 20)}\n<|end_of_thought|>\n\n"
+            f"<|begin_of_solution|>\n{digit * rng.randint(1, 5)}\n<|end_of_solution|><|im_end|>"
+        )
+
+    rows = [
+        {
+            "id": f"p{i}",
+            "prompt_text": f"<|im_start|>user\n{'1+' * rng.randint(1, 20)}2<|im_end|>\n",
+            "chosen_text": response("7"),
+            "rejected_text": response("8"),
+        }
+        for i in range(32)
+    ]
+    return store.publish_table("pairs", "v1", rows)
+
+
+def metrics(store: Store, model: Handle) -> list[dict[str, float]]:
+    lines = store.read_bytes(model, "metrics.jsonl").decode().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def kill_once_at(step: int) -> tuple[list[int], object]:
+    killed: list[int] = []
+
+    def listen(progress: Progress) -> None:
+        if progress.done >= step and not killed:
+            killed.append(progress.done)
+            for process in psutil.Process().children(recursive=True):
+                if process.name().startswith("ray::TrainingR"):
+                    process.kill()
+
+    return killed, listen
+
+
+def test_dpo_survives_a_kill_bit_for_bit_and_agrees_on_two_ranks(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    store = Store(tmp_path / "store")
+
+    def job(name: str, **resources: int) -> DpoJob:
+        return DpoJob(
+            model=tiny_model_dir,
+            pairs=pairs(store),
+            prompt="bare",
+            dpo=RECIPE,
+            seed=3,
+            name=name,
+            version="v1",
+            resources=RESOURCES.model_copy(update=resources),
+        )
+
+    undisturbed = train_dpo(job("plain"), store)
+    curve = metrics(store, undisturbed)
+    assert len(curve) == 8
+    assert curve[-1]["rewards/accuracies"] > curve[0]["rewards/accuracies"]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+
+    killed, listen = kill_once_at(5)
+    again = train_dpo(job("killed"), store, progress=listen)  # type: ignore[arg-type]
+    assert killed
+    assert again.digest == undisturbed.digest
+
+    two = train_dpo(job("two", num_ranks=2), store)
+    expected = [row["loss"] for row in curve]
+    assert [row["loss"] for row in metrics(store, two)] == pytest.approx(expected, abs=1e-5)
