@@ -15,7 +15,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +26,7 @@ from still_core.rollout.bank_rows import (
     LIGHT_COLUMNS,
     columns_of,
     differs,
+    rollouts_of,
     verdict_row,
     verdict_schema,
 )
@@ -363,7 +364,7 @@ class RolloutBank:
                 if table is None:
                     vanished.add(filename)
                 else:
-                    yield from (self._to_rollout(row) for row in table.to_pylist())
+                    yield from (self._judge_again(rollout) for rollout in rollouts_of(table))
             left = [n for n in left if (p := self._index.places.get(n)) and p.filename in vanished]
             if vanished:
                 self._index.drop(vanished)
@@ -373,8 +374,9 @@ class RolloutBank:
                 explain("shards of the bank vanish faster than they can be read", got=left[:3])
             )
 
-    def _to_rollout(self, row: dict[str, Any]) -> Rollout:
-        return Rollout.from_row(self._with_verdict(row))
+    def _judge_again(self, rollout: Rollout) -> Rollout:
+        later = self._judged.get(rollout.id)
+        return rollout if later is None else replace(rollout, **later)
 
     def _with_verdict(self, row: dict[str, Any]) -> dict[str, Any]:
         later = self._judged.get(row["id"])

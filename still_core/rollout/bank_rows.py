@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from still_core.errors import DataError, explain
-from still_core.rollout.rollout import Rollout
+from still_core.rollout.rollout import FinishReason, Rollout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,6 +95,23 @@ def rollout_columns(rollouts: Sequence[Rollout]) -> dict[str, pa.Array]:
         nested = pa.types.is_list(field.type)
         columns[field.name] = _lists(values, field.type) if nested else pa.array(values, field.type)
     return columns
+
+
+def rollouts_of(table: pa.Table) -> list[Rollout]:
+    """The inverse of `rollout_columns`, without a conversion per token."""
+    columns: dict[str, Any] = {}
+    for name in Rollout.__dataclass_fields__:
+        column = table[name].combine_chunks()
+        columns[name] = _tuples(column) if name in ("token_ids", "logprobs") else column.to_pylist()
+    columns["finish_reason"] = [FinishReason(value) for value in columns["finish_reason"]]
+    rows = zip(*columns.values(), strict=True)
+    return [Rollout(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _tuples(column: pa.ListArray) -> list[tuple[Any, ...]]:
+    flat = column.values.to_numpy(zero_copy_only=False).tolist()
+    bounds = column.offsets.to_pylist()
+    return [tuple(flat[a:b]) for a, b in pairwise(bounds)]
 
 
 def _lists(values: list[tuple[float, ...]], kind: pa.DataType) -> pa.Array:

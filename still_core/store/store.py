@@ -143,7 +143,8 @@ class Store:
             return self._settle_conflict(existing, manifest, first_wins)
         sources = {refs[path]: source for path, source in files.items()}
         crashpoint("before-object")
-        _in_parallel(self._put_object, list(sources.items()))
+        put = self._put_object if existing is None else self._heal_object
+        _in_parallel(put, list(sources.items()))
         crashpoint("after-object")
         if existing is None:
             crashpoint("before-manifest")
@@ -211,7 +212,10 @@ class Store:
             manifest = self.manifest(handle)
         except (MissingError, CorruptionError):
             return False
-        return all(_in_parallel(self._is_present, list(set(manifest.objects.values()))))
+        refs = list(set(manifest.objects.values()))
+        if self._backend.is_local:
+            return all(self._is_present(ref) for ref in refs)
+        return all(_in_parallel(self._is_present, refs))
 
     def read_bytes(self, handle: Handle, relpath: str) -> bytes:
         """One file, size and sha256 verified."""
@@ -440,6 +444,11 @@ class Store:
                 raise StoreError(explain("the file changed while it was stored", got=str(source)))
         else:
             self._backend.put(ref.key, source)
+
+    def _heal_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
+        """Write an object of a version that stands only where it was lost: a rerun writes nothing."""
+        if not self._is_present(item[0]):
+            self._put_object(item)
 
     def _is_present(self, ref: ObjectRef) -> bool:
         found = self._backend.stat(ref.key)

@@ -198,3 +198,38 @@ def test_check_writable_says_why_a_root_can_not_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="not a folder"):
         Store(tmp_path / "file").check_writable()
+
+
+def test_publishing_what_stands_writes_nothing(store: Store) -> None:
+    store.publish("x", "1", {"f": b"hello", "g": b"world"}, meta={"k": 1})
+    before = [*store.backend.scan("objects/"), *store.backend.scan("manifests/")]
+    store.publish("x", "1", {"f": b"hello", "g": b"world"}, meta={"k": 1})
+    assert [*store.backend.scan("objects/"), *store.backend.scan("manifests/")] == before
+
+
+@pytest.mark.integration
+def test_a_remote_object_is_read_once_and_a_damaged_copy_is_replaced(
+    s3_root: str, tmp_path: Path
+) -> None:
+    store = Store(s3_root, cache=tmp_path / "cache")
+    handle = store.publish("x", "1", {"f": b"hello"})
+    ref = store.manifest(handle).objects["f"]
+    store.read_bytes(handle, "f")
+    cached = tmp_path / "cache" / "objects" / ref.sha256
+    assert cached.read_bytes() == b"hello"
+    store.backend.delete(ref.key)
+    assert store.read_bytes(handle, "f") == b"hello"
+    store.backend.put(ref.key, b"hello")
+    cached.unlink()
+    cached.write_bytes(b"jello")
+    assert store.read_bytes(handle, "f") == b"hello"
+    assert cached.read_bytes() == b"hello"
+
+
+@pytest.mark.integration
+def test_the_cache_drops_what_was_used_least_recently(s3_root: str, tmp_path: Path) -> None:
+    store = Store(s3_root, cache=tmp_path / "cache", cache_limit_bytes=2500)
+    for number in range(4):
+        handle = store.publish("x", str(number), {"f": bytes([number]) * 1000})
+        store.read_bytes(handle, "f")
+    assert len(list((tmp_path / "cache" / "objects").iterdir())) == 2
