@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from still_core.errors import ConfigError, explain
 from still_core.problems.decontaminate import fingerprint
 from still_core.problems.problem import AnswerKind, Problem
 from still_core.problems.recipe import FilterRecipe
@@ -112,20 +113,23 @@ class _Duplicate:
 
 
 def _question_type_rule(unwanted: tuple[str, ...]) -> Rule:
-    from still_core.verify.verifiability import question_type
+    from still_core.verify.verifiability import QuestionType, question_type
+
+    known = [str(one) for one in QuestionType]
+    if unknown := [name for name in unwanted if name not in known]:
+        raise ConfigError(explain("unknown question type", got=unknown, expected=", ".join(known)))
 
     def rule(problem: Problem) -> str | None:
-        if problem.kind is AnswerKind.CHOICE:
-            return "choice" if "choice" in unwanted else None
-        found = str(question_type(problem.statement))
-        return found if found in unwanted else None
+        is_choice = problem.kind is AnswerKind.CHOICE
+        found = QuestionType.MULTIPLE_CHOICE if is_choice else question_type(problem.statement)
+        return str(found) if found in unwanted else None
 
     return rule
 
 
 def _numeric_gold(problem: Problem) -> str | None:
-    from still_core.verify.verifiability import gold_is_numeric
+    from still_core.verify.verifiability import parses_to_digits
 
     if problem.kind is not AnswerKind.MATH:
         return None
-    return None if gold_is_numeric(problem.gold) else "not_numeric"
+    return None if parses_to_digits(problem.gold) else "not_numeric"

@@ -58,7 +58,8 @@ class FilterRecipe(Section):
     kinds: tuple[AnswerKind, ...] = Field(default=(), description="Kinds to keep; empty: all.")
     drop_question_types: tuple[str, ...] = Field(
         default=(),
-        description="Question types to drop: choice, proof, concept, open_ended, multi_part.",
+        description="Question types to drop: multiple_choice, proof, concept, open_ended, "
+        "multi_part.",
     )
     require_numeric_gold: bool = Field(
         default=False, description="Drop golds of kind math that SymPy can not turn into digits."

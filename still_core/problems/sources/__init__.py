@@ -1,6 +1,6 @@
 """Adapters for every source and benchmark that the papers name, by name in `ADAPTERS`."""
 
-from still_core.problems.sources import choice, code, generic, mathematics, science
+from still_core.problems.sources import choice, code, distilled, generic, mathematics, science
 from still_core.problems.sources.adapter import (
     ADAPTERS,
     Adapter,
@@ -13,4 +13,4 @@ from still_core.problems.sources.adapter import (
 
 __all__ = ["ADAPTERS", "Adapter", "Context", "Draft", "FilteredRow", "Written", "adapter"]
 
-_MODULES = (choice, code, generic, mathematics, science)
+_MODULES = (choice, code, distilled, generic, mathematics, science)

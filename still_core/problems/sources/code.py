@@ -13,6 +13,7 @@ from typing import Any
 
 from still_core.problems.fields import at, first, optional_text, text, texts
 from still_core.problems.problem import AnswerKind, Bucket
+from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
 
 LEETCODE_PRELUDE = "from typing import *\nfrom collections import *\nfrom math import *\n"
@@ -31,6 +32,42 @@ def code_gold(tests: list[str], *, prelude: str = "", entry_point: str = "") -> 
         raise FilteredRow("no_gold")
     gold = {"language": "python", "prelude": prelude, "entry_point": entry_point, "tests": kept}
     return json.dumps(gold, ensure_ascii=True)
+
+
+def cases_gold(value: Any) -> str:
+    """The JSON gold of input/output cases (TACO and APPS, as OpenThoughts holds them).
+
+    With a function name the cases are calls, else programs with stdin and stdout.
+
+    Raises:
+        FilteredRow: no_gold, there are no cases.
+        MalformedRow: the cases are no JSON object of inputs and outputs.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise MalformedRow("mistyped_field", "test_cases: not JSON") from None
+    if not value:
+        raise FilteredRow("no_gold")
+    inputs, outputs, name = at(value, "inputs"), at(value, "outputs"), at(value, "fn_name")
+    if not (isinstance(inputs, list) and isinstance(outputs, list) and len(inputs) == len(outputs)):
+        raise MalformedRow("mistyped_field", "test_cases: expected as many inputs as outputs")
+    if not inputs:
+        raise FilteredRow("no_gold")
+    pairs = list(zip(inputs, outputs, strict=True))
+    if isinstance(name, str) and name.isidentifier():
+        return code_gold([_call_test(name, given, wanted) for given, wanted in pairs])
+    if not all(isinstance(text, str) for pair in pairs for text in pair):
+        raise MalformedRow("mistyped_field", "test_cases: expected texts")
+    return json.dumps({"language": "python", "prelude": "", "stdin": [list(p) for p in pairs]})
+
+
+def _call_test(name: str, given: Any, wanted: Any) -> str:
+    arguments = ", ".join(repr(one) for one in given) if isinstance(given, list) else repr(given)
+    # TACO wraps a single return value in a list of one.
+    result = wanted[0] if isinstance(wanted, list) and len(wanted) == 1 else wanted
+    return f"assert {name}({arguments}) == {result!r}"
 
 
 def _draft(statement: str, gold: str, *, level: float | None = None, solution: str = "") -> Draft:

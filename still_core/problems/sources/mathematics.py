@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from still_core.problems.fields import answer_text, at, first, number, optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
-from still_core.problems.sources.adapter import Context, Draft, FilteredRow, Written, register
+from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
+from still_core.problems.sources.choice import choices_of
 from still_core.problems.sources.gold import boxed_gold, gsm8k_gold, required_gold
 
 STATEMENT = ("problem", "Problem", "question", "Question")
@@ -63,8 +65,6 @@ def numina(row: Any, context: Context) -> Draft:
 
 
 def _as_choice(draft: Draft) -> Draft:
-    from dataclasses import replace
-
     return replace(draft, kind=AnswerKind.CHOICE)
 
 
@@ -291,92 +291,8 @@ def livemathbench(row: Any, context: Context) -> Draft:
 @register("ksat", "KSAT 2025 mathematics: question or problem, answer, optional choices and points")
 def ksat(row: Any, context: Context) -> Draft:
     """The Korean entrance exam; `level` is the points of the question (2-4) where given."""
-    from still_core.problems.sources.choice import choices_of
-
     choices = choices_of(first(row, "choices", "options"))
     draft = competition(row, level=number(row, "score", "points", "point", "level"))
     if not choices:
         return draft
-    from dataclasses import replace
-
     return replace(draft, kind=AnswerKind.CHOICE, choices=choices)
-
-
-# -- distilled files --------------------------------------------------------------------------
-
-
-def conversation(row: Any) -> tuple[str, str]:
-    """(question, response) of the first user and assistant turns of a conversation."""
-    turns = first(row, "conversations", "messages")
-    if not isinstance(turns, list):
-        raise MalformedRow("missing_field", "conversations")
-    by_role: dict[str, str] = {}
-    for turn in turns:
-        role = optional_text(turn, "from", "role")
-        role = {"human": "user", "gpt": "assistant"}.get(role, role)
-        by_role.setdefault(role, text(turn, "value", "content"))
-    if "user" not in by_role or "assistant" not in by_role:
-        raise MalformedRow("missing_field", "a user turn and an assistant turn")
-    return by_role["user"], by_role["assistant"]
-
-
-_OPENTHOUGHTS_ASK = re.compile(
-    r"^\s*Return your final response within \\boxed\{\}\.\s*", re.IGNORECASE
-)
-
-
-@register(
-    "openthoughts",
-    "OpenThoughts-114k default and metadata forms, OpenThoughts3; responses come with the rows",
-    licence="Apache-2.0",
-    hub="open-thoughts/OpenThoughts-114k",
-)
-def openthoughts(row: Any, context: Context) -> Draft:
-    """OpenThoughts: DeepSeek-R1 (QwQ-32B in version 3) responses beside their problems."""
-    if at(row, "deepseek_reasoning") is not None or at(row, "deepseek_solution") is not None:
-        statement = text(row, "problem")
-        written = Written(
-            text=optional_text(row, "deepseek_solution"),
-            reasoning=optional_text(row, "deepseek_reasoning"),
-            teacher="DeepSeek-R1",
-        )
-    else:
-        statement, response = conversation(row)
-        written = Written(
-            text=response, teacher="DeepSeek-R1" if "<|begin" in response else "QwQ-32B"
-        )
-    domain = optional_text(row, "domain") or "math"
-    is_math = domain == "math"
-    truth = optional_text(row, "ground_truth_solution", "answer")
-    gold = required_gold(
-        boxed_gold(truth), truth if len(truth) <= 100 else "", boxed_gold(written.text)
-    )
-    return Draft(
-        statement=_OPENTHOUGHTS_ASK.sub("", statement),
-        gold=gold,
-        kind=AnswerKind.MATH if is_math else AnswerKind.TEXT,
-        domain=domain,
-        bucket=Bucket.HARD_MATH if is_math else Bucket.OTHER,
-        level=number(row, "difficulty"),
-        responses=(written,),
-    )
-
-
-@register(
-    "long-form-thought",
-    "The public 5k STILL-2 demonstrations: question, combined_text, domain",
-    hub="RUC-AIBOX/long_form_thought_data_5k",
-)
-def long_form_thought(row: Any, context: Context) -> Draft:
-    """STILL-2's own release. It has no gold: the response's box stands in, verified upstream."""
-    response = text(row, "combined_text")
-    domain = optional_text(row, "domain") or "math"
-    is_math = domain == "math"
-    return Draft(
-        statement=text(row, "question"),
-        gold=required_gold(boxed_gold(response)),
-        kind=AnswerKind.MATH if is_math else AnswerKind.TEXT,
-        domain=domain,
-        bucket=Bucket.HARD_MATH if is_math else Bucket.OTHER,
-        responses=(Written(text=response, teacher="still-2-release"),),
-    )

@@ -189,3 +189,30 @@ def test_recipe_sections_import_without_heavy_packages() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_question_types_and_symbolic_golds_can_be_dropped(tmp_path: Path) -> None:
+    rows = [
+        {"problem": "Prove that 2 is a prime number.", "answer": "2"},
+        {"problem": "What is the sum of 3 and 4?", "answer": "7"},
+        {"problem": "Which is larger?\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "answer": "6"},
+        {"problem": "Find the roots of $x^2 = a^2$ in terms of $a$.", "answer": "a, -a"},
+        {"problem": "What is half of 5?", "answer": "\\frac{5}{2}"},
+    ]
+    problems = collect([a_source(a_file(tmp_path, "a.jsonl", rows))]).problems
+    recipe = FilterRecipe(
+        drop_question_types=("multiple_choice", "proof", "concept", "open_ended", "multi_part"),
+        require_numeric_gold=True,
+    )
+    filtered = filter_problems(problems, recipe)
+    assert [p.id for p in filtered.kept] == ["s/1", "s/4"]
+    assert [(d.problem, d.rule, d.reason) for d in filtered.dropped] == [
+        ("s/0", "question_type", "proof"),
+        ("s/2", "question_type", "multiple_choice"),
+        ("s/3", "numeric_gold", "not_numeric"),
+    ]
+
+
+def test_an_unknown_question_type_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown question type"):
+        filter_problems([], FilterRecipe(drop_question_types=("prove",)))

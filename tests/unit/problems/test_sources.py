@@ -406,3 +406,34 @@ def test_an_unknown_adapter_is_refused(tmp_path: Path) -> None:
 def test_missing_and_mistyped_fields_are_quarantined(row: Any, reason: str, tmp_path: Path) -> None:
     found = read_row(row, "gsm8k", tmp_path)
     assert [(one.line, one.reason) for one in found.quarantined] == [(1, reason)]
+
+
+@pytest.mark.parametrize(
+    ("cases", "key", "expected"),
+    [
+        ({"inputs": ["1 2\n"], "outputs": ["3\n"]}, "stdin", [["1 2\n", "3\n"]]),
+        (
+            {"fn_name": "add", "inputs": [[1, 2]], "outputs": [[3]]},
+            "tests",
+            ["assert add(1, 2) == 3"],
+        ),
+    ],
+    ids=["programs", "calls"],
+)
+def test_openthoughts_code_is_judged_by_its_cases(
+    cases: dict[str, Any], key: str, expected: list[Any], tmp_path: Path
+) -> None:
+    row = {
+        "problem": "Add two numbers.",
+        "deepseek_reasoning": "...",
+        "deepseek_solution": "```python\n...\n```",
+        "domain": "code",
+        "test_cases": json.dumps(cases),
+    }
+    problem = problem_of(row, "openthoughts", tmp_path)
+    assert problem.kind is AnswerKind.CODE
+    assert json.loads(problem.gold)[key] == expected
+    broken = {**row, "test_cases": '{"inputs": ["1"], "outputs": []}'}
+    assert [q.reason for q in read_row(broken, "openthoughts", tmp_path).quarantined] == [
+        "mistyped_field"
+    ]
