@@ -6,7 +6,7 @@ LOCK   ?= cpu
 BIN    := .venv/bin
 STAMP  := .venv/.made-from-$(LOCK)
 
-.PHONY: env demo test check benchmarks clean
+.PHONY: env demo test check real-input clean
 
 env: $(STAMP)
 
@@ -37,3 +37,12 @@ check: env
 
 clean:
 	rm -rf .venv .still reports
+
+# The same loop on real problems and real long thoughts, with an untrained small model.
+DATA  ?= ../shared/data
+SMALL := .still/models/small
+
+real-input: env
+	test -f $(SMALL)/config.json || $(BIN)/still model small $(DATA)/gsm8k_train.jsonl $(DATA)/math_train_deepscaler.json \
+		$(DATA)/model_outputs_thinking_gsm8k.jsonl $(DATA)/model_outputs_thinking_math500.jsonl --out $(SMALL)
+	$(BIN)/still run --recipe deployments/recipes/real-input.yaml

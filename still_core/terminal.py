@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress as RichProgress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from still_core.progress import Progress
 
@@ -107,6 +107,6 @@ def describe_facts(progress: Progress) -> str:
 
 def time_left(progress: Progress, elapsed_s: float) -> float | None:
     """Seconds left at the rate so far; None where the end or the rate is not known."""
-    if not progress.total or not progress.done or progress.done >= progress.total:
+    if elapsed_s < 1 or not progress.total or not 0 < progress.done < progress.total:
         return None
     return elapsed_s * (progress.total - progress.done) / progress.done

@@ -10,15 +10,15 @@ from prefect.artifacts import create_link_artifact
 from still_core.recipes.recipe import Still2Recipe
 from still_core.store import Handle, Store
 from tasks.artifacts import Shown, markdown
-from tasks.planning import is_pending
+from tasks.planning import current_plan
 from tasks.runlog import StageRun
 from tasks.stage import stage
 
 
 def show_report(store: Store, report: Handle) -> Iterator[Shown]:
     """The accuracy table, and whether the papers' claims show."""
-    from still_core.report.table import markdown_table
     from still_core.report.stored import read_report
+    from still_core.report.table import markdown_table
 
     data = read_report(store, report)
     yield markdown(
@@ -61,7 +61,7 @@ def publish_report(
     store: str, report: Handle, run: str, reports: str, stages: Sequence[StageRun]
 ) -> str:
     """Write the report with this run's times to `reports/<run>`, and link to it in the Prefect UI."""
-    if is_pending(report):
+    if current_plan() is not None:
         return ""
     from dataclasses import replace
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.tiny_model", "tests.fixtures.s3"]
+pytest_plugins = [
+    "tests.fixtures.prefect_server",
+    "tests.fixtures.s3",
+    "tests.fixtures.tiny_model",
+]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

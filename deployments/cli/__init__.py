@@ -42,6 +42,10 @@ GROUPS = {
             "regrade": ("bank:regrade", "Apply the present verifier to stored rollouts."),
         },
     ),
+    "model": (
+        "Make models to start from.",
+        {"small": ("model:small", "A small untrained model with a tokenizer trained on files.")},
+    ),
     "sandbox": (
         "Run model-written code in isolation.",
         {"run": ("sandbox:run", "Run one Python file in the sandbox.")},

@@ -42,7 +42,7 @@ def run(
     resource: ResourceChanges = (),
 ) -> None:
     """Run the whole STILL-2 loop; stages whose inputs did not change are taken from the store."""
-    chosen, resources = load_recipe(recipe, set), load_resources(resource)
+    chosen, resources = load_recipe(recipe, set), load_resources(recipe, resource)
     prepare_environment()
     from flows.still_2 import still_2
     from still_core.report.terminal import print_summary
@@ -59,7 +59,7 @@ def plan(
     resource: ResourceChanges = (),
 ) -> None:
     """Print the DAG, what is cached and what will run, and what the run will cost."""
-    chosen, resources = load_recipe(recipe, set), load_resources(resource)
+    chosen, resources = load_recipe(recipe, set), load_resources(recipe, resource)
     prepare_environment()
     from flows.planning import plan_still_2
 

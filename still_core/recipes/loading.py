@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from still_core.errors import ConfigError, explain
-from still_core.recipes.presets import PRESETS
+from still_core.recipes.presets import PRESET_RESOURCES, PRESETS
 from still_core.recipes.recipe import Resources, Still2Recipe
 from still_core.recipes.section import Section
 
@@ -147,13 +147,13 @@ def _value(text: str) -> Any:
         return text
 
 
-def load_resources(changes: Iterable[str] = ()) -> Resources:
-    """The default resources with `section.key=value` changes applied.
+def load_resources(recipe: str, changes: Iterable[str] = ()) -> Resources:
+    """The resources that a preset is planned for, or one machine's, with `section.key=value` changes.
 
     Raises:
         ConfigError: unknown key, wrong type or range.
     """
-    tree = Resources().model_dump(mode="json")
+    tree = PRESET_RESOURCES.get(recipe, Resources)().model_dump(mode="json")
     for change in changes:
         _apply(tree, change)
     return _validated(Resources, tree, origin="--resource")

@@ -220,3 +220,6 @@ PRESETS: dict[str, Callable[[], Still2Recipe]] = {
     "still-2-32b": still_2_32b,
 }
 """Recipes by name."""
+
+PRESET_RESOURCES: dict[str, Callable[[], Resources]] = {"still-2-32b": resources_32b}
+"""What a preset is planned for; the others run on one machine."""

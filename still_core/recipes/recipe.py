@@ -12,7 +12,8 @@ from still_core.problems.pool import PoolRecipe
 from still_core.problems.recipe import ProblemsRecipe
 from still_core.recipes.section import Section
 from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, SelectRecipe
-from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, Resources as RolloutResources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
+from still_core.rollout.recipe import Resources as RolloutResources
 from still_core.train.recipe import SftRecipe, TrainResources
 from still_core.verify.recipe import VerifyRecipe
 

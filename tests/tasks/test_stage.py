@@ -18,7 +18,7 @@ from tasks.planning import planning
 from tasks.runlog import stage_log
 from tasks.stage import stage
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
 BODIES: list[str] = []
 

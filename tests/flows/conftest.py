@@ -1,0 +1,105 @@
+"""One small run of the whole loop, shared by the tests of the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from still_core.recipes.loading import load_recipe
+from still_core.recipes.recipe import Still2Recipe
+
+SMALL = {
+    "base": "miniature",
+    "name": "small",
+    "rounds": 1,
+    "problems": {
+        "sources": [
+            {
+                "name": "normal",
+                "adapter": "miniature",
+                "path": "miniature:arithmetic/normal?count=48&seed=1",
+            },
+            {
+                "name": "puzzle",
+                "adapter": "miniature",
+                "path": "miniature:puzzle/normal?count=16&seed=1",
+            },
+            {
+                "name": "explore",
+                "adapter": "miniature",
+                "path": "miniature:arithmetic/normal?count=24&seed=3",
+            },
+        ],
+        "benchmarks": [
+            {
+                "name": f"arithmetic-{level}",
+                "level": level,
+                "source": {
+                    "name": f"arithmetic-{level}",
+                    "adapter": "miniature",
+                    "path": f"miniature:arithmetic/{level}@held-out?count=12&seed=9",
+                },
+            }
+            for level in ("normal", "hard")
+        ],
+    },
+    "pool": {"sources": ["explore"], "problems_per_round": 12},
+    "explore": {"max_attempts": 4},
+    "sft": {"epochs": 2},
+    "distil": {
+        "teachers": [
+            {
+                "name": "separate",
+                "kind": "scripted",
+                "source": "separate",
+                "style": "r1",
+                "problems": ["normal", "puzzle"],
+            },
+            {
+                "name": "stream",
+                "kind": "scripted",
+                "source": "stream",
+                "style": "qwq",
+                "problems": ["puzzle"],
+            },
+        ]
+    },
+}
+"""The miniature with counts so small that a run takes about a minute."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that ended well, and where everything is."""
+
+    recipe: Still2Recipe
+    recipe_file: Path
+    store: str
+    reports: Path
+    page: Path
+
+
+@pytest.fixture(scope="session")
+def small_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small recipe as a file, as a user would give it."""
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(
+    small_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: None
+) -> Iterator[FinishedRun]:
+    """The whole loop with every real part: Prefect, Ray, vLLM, TRL."""
+    from flows.still_2 import still_2
+
+    root = tmp_path_factory.mktemp("run")
+    recipe = load_recipe(str(small_recipe_file))
+    store, reports = str(root / "store"), root / "reports"
+    page = still_2(recipe, store=store, reports=str(reports))
+    yield FinishedRun(recipe, small_recipe_file, store, reports, Path(page))

@@ -1,0 +1,104 @@
+"""The whole loop: what it makes, what it caches, what it repeats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.still_2 import still_2
+from still_core.distil.dataset import read_demonstrations
+from still_core.recipes.loading import load_recipe
+from still_core.responses.response import Origin
+from still_core.store import Store
+from tests.flows.conftest import FinishedRun
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
+
+
+def report_of(reports: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((reports / "latest" / "report.json").read_text("utf-8"))
+    return content
+
+
+def run_again(run: FinishedRun, reports: Path, *changes: str) -> dict[str, Any]:
+    recipe = load_recipe(str(run.recipe_file), changes)
+    still_2(recipe, store=run.store, reports=str(reports))
+    return report_of(reports)
+
+
+def test_the_report_has_a_row_for_the_backbone_and_one_for_each_training(
+    finished_run: FinishedRun,
+) -> None:
+    report = report_of(finished_run.reports)
+    assert [row["method"] for row in report["rows"]] == ["Backbone", "SFT", "SFT"]
+    assert [row["explore"] > 0 for row in report["rows"]][:2] == [False, False]
+    for row in report["rows"]:
+        assert set(row["benchmarks"]) == {"arithmetic-normal", "arithmetic-hard"}
+        for score in row["benchmarks"].values():
+            assert 0 <= score["low"] <= score["accuracy"] <= score["high"] <= 1
+            assert score["n"] == 12
+    assert set(report["rows"][1]["p_vs_previous"]) == {"arithmetic-normal", "arithmetic-hard"}
+
+
+def test_every_funnel_of_the_report_adds_up(finished_run: FinishedRun) -> None:
+    for funnel in report_of(finished_run.reports)["funnels"]:
+        for step in funnel["steps"]:
+            assert step["num_in"] == step["num_kept"] + sum(step["dropped"].values())
+
+
+def test_the_page_stands_alone_and_latest_leads_to_it(finished_run: FinishedRun) -> None:
+    page = (finished_run.reports / "latest" / "report.html").read_text("utf-8")
+    assert "<script" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert finished_run.page == (finished_run.reports / "latest" / "report.html").resolve()
+
+
+def test_both_habits_of_teachers_reach_d0(finished_run: FinishedRun) -> None:
+    store = Store(finished_run.store)
+    (d0,) = [h for h in store.list("build-d0")]
+    authors = {row.author for row in read_demonstrations(store, d0)}
+    assert authors == {"separate", "stream"}
+
+
+def test_what_exploration_found_is_in_d1_with_its_rollout_in_the_bank(
+    finished_run: FinishedRun,
+) -> None:
+    from still_core.rollout.bank import RolloutBank
+
+    store = Store(finished_run.store)
+    (d1,) = store.list("refine-demonstrations")
+    explored = [r for r in read_demonstrations(store, d1) if r.origin is Origin.EXPLORED]
+    assert explored
+    rollouts = RolloutBank(store).get([row.source_row for row in explored])
+    assert all(rollouts[row.source_row].outcome == "correct" for row in explored)
+    assert all(row.perplexity is not None and row.perplexity >= 1 for row in explored)
+
+
+def test_the_second_run_does_nothing_again_and_gives_the_same_report(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    first, second = report_of(finished_run.reports), run_again(finished_run, tmp_path)
+    assert all(stage["cached"] for stage in second["stages"])
+    assert {**first, "stages": []} == {**second, "stages": []}
+
+
+def test_a_new_refinement_threshold_reruns_refinement_and_what_hangs_on_it(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    report = run_again(finished_run, tmp_path, "select.perplexity_share=0.5")
+    rerun = [stage["name"] for stage in report["stages"] if not stage["cached"]]
+    assert rerun == [
+        "refine-demonstrations D_1",
+        "train-model M_2",
+        "evaluate-model M_2",
+        "compose-report",
+    ]
+
+
+def test_no_training_row_overlaps_a_benchmark(finished_run: FinishedRun) -> None:
+    overlaps = report_of(finished_run.reports)["overlaps"]
+    assert [row["benchmark"] for row in overlaps] == ["arithmetic-normal", "arithmetic-hard"]
+    assert all(row["overlapping"] == 0 for row in overlaps)
