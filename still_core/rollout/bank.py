@@ -32,7 +32,6 @@ from still_core.rollout.bank_rows import (
 )
 from still_core.rollout.bank_writer import FLUSH_S, BankWriter
 from still_core.rollout.rollout import Rollout
-from still_core.store.crashpoint import crashpoint
 from still_core.store.handle import Handle
 from still_core.store.shardlog import ROWS_PER_GROUP, Shard, ShardLog, ShardWriter
 from still_core.store.store import Store
@@ -427,7 +426,7 @@ class RolloutBank:
                 merged += [shard.filename for shard in run]
                 packs += any(kept)
                 if not dry_run:
-                    self._pack(run, kept, check)
+                    self._rollouts.merge(run, kept, ShardWriter(), check=check)
             if not dry_run:
                 damaged = [name for name in damaged if self._rollouts.quarantine(name)]
                 self._index = _Index()
@@ -439,31 +438,6 @@ class RolloutBank:
             quarantined=tuple(damaged),
             removed=not dry_run,
         )
-
-    def _pack(self, run: list[Shard], kept: list[list[int]], check: Any) -> None:
-        """Write the rows of `run` as one shard, then drop the old: a crash leaves duplicates."""
-        import pyarrow as pa
-
-        tables = [
-            self._rollouts.read_rows(shard, rows)
-            for shard, rows in zip(run, kept, strict=True)
-            if rows
-        ]
-        whole = [table for table in tables if table is not None]
-        if len(whole) != len(tables):
-            return
-        crashpoint("before-pack")
-        check()
-        if whole:
-            table = pa.concat_tables(whole).combine_chunks()
-            columns = {name: table[name].combine_chunks() for name in table.column_names}
-            _, writer, sequence = ShardWriter().next_name()
-            self._rollouts.write(columns, (run[0].created_ms, writer, sequence), apart=True)
-        crashpoint("after-pack")
-        check()
-        for shard in run:
-            self._rollouts.remove(shard)
-            crashpoint("mid-compaction")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,14 @@ from types import TracebackType
 from still_core.errors import StoreError, explain
 from still_core.rollout.bank_rows import check_storable, rollout_columns, storable
 from still_core.rollout.rollout import Rollout
-from still_core.store.shardlog import ShardLog, ShardWriter
+from still_core.store.shardlog import Shard, ShardLog, ShardWriter
 
 FLUSH_S = 2.0
 MAX_BUFFERED_ROWS = 4096
 MAX_BUFFERED_TOKENS = 4 * 2**20
+MERGE_FROM = 16
+"""Shards of one writer that are merged when it closes."""
+MAX_MERGED = 64 * 2**20
 
 
 class BankWriter:
@@ -36,6 +39,7 @@ class BankWriter:
         self._changed = threading.Condition()
         self._flushing = threading.Lock()
         self._num_durable = 0
+        self._written: list[Shard] = []
         self._thread = threading.Thread(target=self._run, name=f"bank {owner}", daemon=True)
         self._thread.start()
 
@@ -80,12 +84,13 @@ class BankWriter:
             if not batch:
                 return
             try:
-                self._shards.write(rollout_columns(batch), self._names.next_name())
+                shard = self._shards.write(rollout_columns(batch), self._names.next_name())
             except BaseException:
                 with self._changed:
                     self._buffer = batch + self._buffer
                     self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer)
                 raise
+            self._written.append(shard)
             self._num_durable += len(batch)
             self._failure = None
 
@@ -97,6 +102,7 @@ class BankWriter:
         if not already:
             self._thread.join()
             self.flush()
+            self._merge_own()
 
     def __enter__(self) -> BankWriter:
         return self
@@ -122,6 +128,12 @@ class BankWriter:
                 # Told to the next `append`; the retries of the back end are already spent.
                 self._failure = StoreError(explain(f"can not bank rollouts ({error})"))
                 time.sleep(self._flush_s)
+
+    def _merge_own(self) -> None:
+        """Leave few shards behind: each one costs every later reader a request."""
+        if len(self._written) >= MERGE_FROM and sum(s.size for s in self._written) < MAX_MERGED:
+            rows = [list(range(shard.num_rows)) for shard in self._written]
+            self._shards.merge(self._written, rows, self._names)
 
     def _is_due(self) -> bool:
         if not self._buffer:

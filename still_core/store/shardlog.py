@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import total_ordering
@@ -133,6 +133,46 @@ class ShardLog:
         self._find_light()
         with ThreadPoolExecutor(CONCURRENT_READS) as pool:
             return list(pool.map(self._read_light, shards))
+
+    def merge(
+        self,
+        run: list[Shard],
+        kept: list[list[int]],
+        writer: ShardWriter,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Write rows of several shards as one, then drop them: a crash between leaves duplicates.
+
+        Args:
+            run: neighbours in age; the merged shard takes the place of the first.
+            kept: for each, the numbers of the rows that stay, ascending.
+            writer: who merges.
+            check: raises where the right to merge was lost.
+
+        Returns:
+            False where a shard vanished or is damaged, and nothing was done.
+        """
+        import pyarrow as pa
+
+        pairs = [(shard, rows) for shard, rows in zip(run, kept, strict=True) if rows]
+        tables = [self.read_rows(shard, rows) for shard, rows in pairs]
+        whole = [table for table in tables if table is not None]
+        if len(whole) != len(tables):
+            return False
+        crashpoint("before-pack")
+        check()
+        if whole:
+            table = pa.concat_tables(whole).combine_chunks()
+            columns = {name: table[name].combine_chunks() for name in table.column_names}
+            _, name, sequence = writer.next_name()
+            self.write(columns, (run[0].created_ms, name, sequence), apart=bool(self._light))
+        crashpoint("after-pack")
+        check()
+        for shard in run:
+            self.remove(shard)
+            crashpoint("mid-compaction")
+        return True
 
     def remove(self, shard: Shard) -> None:
         """Delete a shard whose rows stand elsewhere."""

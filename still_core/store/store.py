@@ -446,7 +446,7 @@ class Store:
             self._backend.put(ref.key, source)
 
     def _heal_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
-        """Write an object of a version that stands only where it was lost: a rerun writes nothing."""
+        """Write an object of a standing version only where it was lost: a rerun writes nothing."""
         if not self._is_present(item[0]):
             self._put_object(item)
 

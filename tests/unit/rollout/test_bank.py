@@ -340,3 +340,15 @@ def test_a_merged_shard_is_indexed_without_its_bytes(store: Store, tmp_path: Pat
     store.backend.put(light, b"damaged")
     fresh = RolloutBank(Store(store.root, cache=tmp_path / "fresher"))
     assert len(list(fresh.scan())) == 2
+
+
+def test_a_writer_leaves_one_shard_where_it_wrote_many(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(20):
+            writer.append(make_rollout(number))
+            writer.flush()
+        assert len(shard_keys(store)) == 20
+        assert len(list(RolloutBank(store).scan())) == 20
+    assert len(shard_keys(store)) == 1
+    assert list(bank.scan()) == [make_rollout(number) for number in range(20)]
