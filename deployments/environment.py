@@ -1,4 +1,4 @@
-"""The process environment that every part of a run wants, set before Prefect, Ray or vLLM is imported."""
+"""The environment that every part of a run wants, set before Prefect, Ray or vLLM load."""
 
 from __future__ import annotations
 

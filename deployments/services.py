@@ -1,7 +1,7 @@
 """Server, worker and deployments for a person who wants to look: `still up`, `still down`.
 
-State is one JSON file under `.still/services/`: what was started, as (name, pid, start time). `down`
-ends exactly those processes, and none that took over a pid.
+State is one JSON file under `.still/services/`: what was started, as (name, pid, start time).
+`down` ends exactly those processes, and none that took over a pid.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ class Service:
     name: str
     pid: int
     started_at: float
-    """The process's own creation time, seconds since the epoch: tells it from a later one of its pid."""
+    """Creation time of the process, seconds since the epoch: tells it from a later one of its pid."""
 
 
 def start_services(folder: Path, *, port: int, store: str) -> str:
     """Start server and worker, register the deployments, and return the UI's address.
 
     Raises:
-        ConfigError: services of this folder run already, the port is taken, or a service does not come up.
+        ConfigError: services run already, the port is taken, or a service does not come up.
     """
     running = [s.name for s in read_services(folder) if is_alive(s)]
     if running:

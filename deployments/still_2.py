@@ -1,4 +1,4 @@
-"""STILL-2 as deployments: the same flow, each with the form of the Prefect UI filled in from a preset."""
+"""STILL-2 as deployments: the same flow, the UI's form filled in from a preset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imitate (STILL-2 section 2.2): distil long thoughts, bring them into one form, clean and mix them.
+"""Imitate (STILL-2 section 2.2): distil long thoughts, unify, clean and mix them.
 
 distil -> drafts ─┬─ complete ──────────> solution writer (SFT of M_0)
                   └─ thought alone ─────> writer completes the solution

@@ -1,4 +1,4 @@
-"""A part of a flow that the UI shows as a run of its own, and that `still plan` walks without Prefect."""
+"""A part of a flow that the UI shows as its own run and `still plan` walks without Prefect."""
 
 from __future__ import annotations
 

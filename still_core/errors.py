@@ -81,8 +81,8 @@ class CheckpointError(TrainingError):
 def explain(what: str, *, got: object = None, expected: object = None, remedy: str = "") -> str:
     """One line for a user: what is wrong, what was found, what was expected, what to do.
 
-    >>> explain("unknown recipe", got="minature", expected="miniature, still-2-32b", remedy="fix --recipe")
-    "unknown recipe: got 'minature', expected miniature, still-2-32b; fix --recipe"
+    >>> explain("unknown recipe", got="mini", expected="miniature", remedy="fix --recipe")
+    "unknown recipe: got 'mini', expected miniature; fix --recipe"
     """
     facts = []
     if got is not None:

@@ -1,4 +1,4 @@
-"""Identity of things: canonical digests and derived seeds. Pure, stable across processes and machines."""
+"""Identity: canonical digests and derived seeds, stable across processes and machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 DIGEST_LENGTH = 16
-"""Hex digits kept of a sha256 for ids and cache keys: 64 bits, collision odds < 1e-7 at 1e6 items."""
+"""Hex digits kept of a sha256 for ids and keys: 64 bits, collision odds < 1e-7 at 1e6 items."""
 
 
 def canonical(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Progress of long work, told to whoever listens (a terminal bar, a Prefect artifact, a heartbeat)."""
+"""Progress of long work, told to whoever listens (a terminal bar, a heartbeat)."""
 
 from __future__ import annotations
 

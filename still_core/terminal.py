@@ -19,8 +19,8 @@ LINE_EVERY_S = 10.0
 class TerminalProgress:
     """A progress listener for people.
 
-    Facts are printed behind the count: rollouts correct, tokens/s, loss, ... A stage whose count reaches
-    its total is closed.
+    Facts are printed behind the count: rollouts correct, tokens/s, loss, ... A stage whose count
+    reaches its total is closed.
     """
 
     def __init__(self, console: Console | None = None) -> None:

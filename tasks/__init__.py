@@ -1,1 +1,1 @@
-"""Stages as cached Prefect tasks: load handles, call one still_core function, save, return a handle."""
+"""Stages as cached Prefect tasks: load handles, call one function, save, return a handle."""

@@ -23,7 +23,7 @@ class Shown:
     description: str
 
     def key_for(self, label: str) -> str:
-        """The key with the stage's label, so that rounds stand side by side on the Artifacts page."""
+        """The key with the stage's label, so that rounds stand side by side in the UI."""
         return re.sub(r"[^a-z0-9]+", "-", f"{self.key} {label}".lower()).strip("-")
 
 

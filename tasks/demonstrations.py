@@ -58,7 +58,7 @@ def distil_demonstrations(
     resources: Resources,
     run: str,
 ) -> Handle:
-    """Gather the teachers' responses, split them into thought and solution, judge the complete ones."""
+    """Gather the teachers' responses, split them, judge the complete ones."""
     from still_core.distil.drafts import draft, draft_funnel, gather_responses, judge_drafts
     from still_core.problems.tables import read_problems, read_responses
     from still_core.store.bundle import publish_tables
@@ -120,7 +120,7 @@ def complete_solutions(
     resources: Resources,
     run: str,
 ) -> Handle:
-    """Let the fine-tuned writer complete the solution of each thought that has none, and judge it."""
+    """Let the fine-tuned writer complete each thought that has no solution, and judge it."""
     from still_core.distil.completion import complete_drafts
     from still_core.distil.drafts import draft_funnel, judge_drafts, read_drafts
     from still_core.store.bundle import publish_tables
@@ -189,7 +189,7 @@ def refine_demonstrations(
 def fingerprint_benchmarks(
     store: Store, version: str, *, problems: Handle, gate: DecontaminateRecipe
 ) -> Handle:
-    """Fingerprints of every benchmark: what training data is held against before it is trained on."""
+    """Fingerprints of every benchmark: what training data is held against first."""
     from still_core.store.bundle import read_rows_of
 
     return store.publish_table(

@@ -1,4 +1,4 @@
-"""Rollout engines belong to the run: started by the first stage that rolls out, closed at its end."""
+"""Rollout engines belong to the run: its first stage that rolls out starts them."""
 
 from __future__ import annotations
 

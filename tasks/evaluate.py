@@ -28,7 +28,8 @@ def show_answers(store: Store, answers: Handle) -> Iterator[Shown]:
         next((a for a in rows if a.outcome == o), None) for o in ("correct", "wrong", "no_answer")
     ]
     text = "\n\n".join(
-        f"**{a.benchmark} {a.problem_id}: {a.outcome}** (gold `{a.gold[:80]}`)\n\n{fenced(a.statement)}\n\n{fenced(a.text[:4000])}"
+        f"**{a.benchmark} {a.problem_id}: {a.outcome}** (gold `{a.gold[:80]}`)\n\n"
+        f"{fenced(a.statement)}\n\n{fenced(a.text[:4000])}"
         for a in samples
         if a is not None
     )

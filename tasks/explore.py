@@ -23,7 +23,8 @@ def show_exploration(store: Store, exploration: Handle) -> Iterator[Shown]:
     yield table("attempts", found.attempts, "Pass rate by attempt")
     yield table("solved", solved_by_level(found.groups), "Problems solved by difficulty")
     pages = [
-        f"**{r['problem_id']}: {r['outcome']}, attempt {r['sample_index'] + 1}**\n\n{fenced(r['text'][:4000])}"
+        f"**{r['problem_id']}: {r['outcome']}, attempt {r['sample_index'] + 1}**\n\n"
+        f"{fenced(r['text'][:4000])}"
         for r in found.samples[:12]
     ]
     yield markdown("sample-rollouts", "\n\n".join(pages) or "none", "Rollouts to read")
@@ -84,7 +85,7 @@ def score_candidates(
     prompt: str,
     round: int,
 ) -> Handle:
-    """The correct, well-formed responses as candidates, with perplexity under the model that found them."""
+    """The correct, well-formed responses as candidates, scored by the model that found them."""
     from still_core.problems.tables import read_problems
     from still_core.rollout.candidates import candidates_of
 

@@ -19,8 +19,8 @@ from tasks.planning import current_plan
 
 MODULES = {"vllm": "vllm", "transformers": "transformers", "openai": "openai"}
 BIG_FILE = 1 << 30
-"""Bytes from which a file counts by size and time instead of by its content: hashing 65 GB of weights
-takes minutes and every change rewrites them."""
+"""Bytes from which a file counts by size and time, not content: hashing 65 GB of weights takes
+minutes, and every change rewrites them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +73,7 @@ def check_engine(kind: str) -> None:
 
 
 def fingerprint_sources(specs: Iterable[SourceSpec]) -> dict[str, str]:
-    """Digest by path of every file the sources read; hub and generated sources are named by their URI."""
+    """Digest by path of every file the sources read; other sources are named by their URI."""
     return fingerprint_paths(spec.path for spec in specs)
 
 

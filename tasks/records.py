@@ -1,7 +1,7 @@
 """How Prefect's cache sits on the store: its records, its keys and its locks.
 
-Records are small: Prefect's metadata and one handle. They live in the store itself, so every machine
-that sees the store sees the cache, and they count only while the artefact behind the handle is there.
+Records are small: Prefect's metadata and one handle. They live in the store itself, so every
+machine that sees the store sees the cache. They count only while the artefact is there.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StageRecords(WritableFileSystem):
         """The block for this store, registered with the Prefect server at hand."""
         return _registered(root, os.environ.get("PREFECT_API_URL", ""))
 
-    # Prefect calls both plainly, with _sync, from synchronous tasks; its base class declares coroutines.
+    # Prefect calls both plainly, with _sync, from synchronous tasks; the base declares coroutines.
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The record, if the artefact that it names is still there.
 
@@ -91,7 +91,7 @@ def _key(path: str) -> str:
 
 
 class StageLocks:
-    """Prefect's transaction locks as leases in the store: one run computes a stage, others wait for it."""
+    """Prefect's transaction locks as leases in the store: one run computes, others wait."""
 
     def __init__(self, root: str) -> None:
         self._root = root

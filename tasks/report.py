@@ -60,7 +60,7 @@ def compose_report(
 def publish_report(
     store: str, report: Handle, run: str, reports: str, stages: Sequence[StageRun]
 ) -> str:
-    """Write the report with this run's times to `reports/<run>`, and link to it in the Prefect UI."""
+    """Write the report with this run's times to `reports/<run>`; link to it in the Prefect UI."""
     if current_plan() is not None:
         return ""
     from dataclasses import replace

@@ -1,12 +1,12 @@
 """What makes a function a stage: a cached Prefect task whose result is a handle in the store.
 
-    inputs that define the result -> cache key -> (hit: the stored handle | miss: run, publish, record)
+    inputs that define the result -> key -> (hit: the stored handle | miss: run, publish, record)
 
-The cache key is task name / stage version / hash of the inputs. Inputs named in `NOT_IDENTITY` (where
-the store is, how many workers run, which run asks) can not change a result and stay out of it. A
-handle counts by its content digest, so a parent that was made again with equal bytes changes nothing.
-Prefect's `TASK_SOURCE` does not see edits in `still_core`, so each stage states its version: bump it
-when its results would change.
+The cache key is task name / stage version / hash of the inputs. Inputs named in `NOT_IDENTITY`
+(where the store is, how many workers run, which run asks) can not change a result and stay out of
+it. A handle counts by its content digest, so a parent made again with equal bytes changes nothing.
+Prefect's `TASK_SOURCE` does not see edits in `still_core`, so each stage states its version: bump
+it when its results would change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT_IDENTITY = frozenset({"store", "resources", "run"})
 
 
 def identity_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs that define a stage's result, as plain JSON; handles by name and content digest."""
+    """The inputs that define a stage's result as plain JSON; handles by name and digest."""
     return {
         name: _plain(value) for name, value in sorted(inputs.items()) if name not in NOT_IDENTITY
     }
@@ -60,7 +60,7 @@ def handles_of(value: Any) -> list[Handle]:
 
 
 def stage_version(version: str, inputs: Mapping[str, Any]) -> str:
-    """The version that a stage's artefact is published under: stage version and hash of its inputs."""
+    """What a stage's artefact is published under: stage version and hash of its inputs."""
     return f"{version}-{digest(identity_of(inputs))}"
 
 
@@ -70,7 +70,7 @@ class Stage:
     Args:
         body: a function `(store: Store, version: str, **inputs) -> Handle` that publishes under
             (its stage's name, `version`).
-        show: what teammates look at, made from the stored artefact, so that it shows on cached runs too.
+        show: what teammates look at, made from the stored artefact, so that cached runs show it.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ def stage(
 
 
 def is_infrastructure_failure(task_: Any, task_run: Any, state: Any) -> bool:
-    """Whether trying again can help: a user's mistake fails the same way twice, a lost node does not."""
+    """Whether trying again can help: a user's mistake fails twice, a lost node does not."""
     from still_core.errors import ConfigError, DataError
 
     error = state.result(raise_on_failure=False)

@@ -37,7 +37,10 @@ def test_deployments_load_nothing_heavy() -> None:
 
 
 def test_recipes_load_neither_prefect_nor_pandas() -> None:
-    code = "import still_core.recipes.loading, sys; print('prefect' in sys.modules, 'pandas' in sys.modules)"
+    code = (
+        "import still_core.recipes.loading, sys;"
+        "print('prefect' in sys.modules, 'pandas' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == ["False", "False"], done.stderr
 

@@ -48,7 +48,7 @@ def refine_round(
     select_recipe: SelectRecipe,
     mix_recipe: MixRecipe,
 ) -> Dataset:
-    """D_t: all rules again over D_0 and every candidate so far; selection is among candidates alone.
+    """D_t: all rules again over D_0 and every candidate so far; only candidates are selected.
 
     Distilled demonstrations were selected once, into D_0; explored ones compete by length and by
     perplexity under the model that found them.
@@ -127,7 +127,7 @@ def publish_dataset(
     clean_recipe: CleanRecipe,
     tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Handle:
-    """Publish the rows as `data.parquet`, with funnel, dropped rows, mixture and rule versions beside."""
+    """Publish the rows as `data.parquet`, with funnel, dropped rows and mixture beside."""
     origins = [row.origin for row in dataset.demonstrations]
     contents = {
         "data": [row.to_row() for row in dataset.demonstrations],

@@ -47,13 +47,13 @@ def draw_round(
     solved: Collection[str],
     seed: int,
 ) -> Draw:
-    """The problems of one round: those tried and unsolved first, then fresh ones, in a seeded order.
+    """One round's problems: those tried and unsolved first, then fresh ones, in a seeded order.
 
     Args:
         problems: all training problems.
         tried: digests of problems that an earlier round rolled out.
         solved: digests of problems that are solved already.
-        seed: of the order of fresh problems; the same in every round, so that rounds do not overlap.
+        seed: of the order of fresh problems; the same in every round, so rounds do not overlap.
 
     Returns:
         At most `problems_per_round` problems, distinct by digest; `left` counts the rest.

@@ -55,7 +55,7 @@ def publish_prepared(
 
 
 def overlap_rows(prepared: Prepared) -> list[dict[str, object]]:
-    """Per benchmark: its problems, the training problems, how many were dropped and how many are left."""
+    """Per benchmark: its problems, the training problems, how many were dropped and are left."""
     left = {item.benchmark: item.num_training for item in prepared.overlap.benchmarks}
     return [
         {

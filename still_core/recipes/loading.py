@@ -148,7 +148,7 @@ def _value(text: str) -> Any:
 
 
 def load_resources(recipe: str, changes: Iterable[str] = ()) -> Resources:
-    """The resources that a preset is planned for, or one machine's, with `section.key=value` changes.
+    """The resources a preset is planned for, or one machine's, with `section.key=value` changes.
 
     Raises:
         ConfigError: unknown key, wrong type or range.

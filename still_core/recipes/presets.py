@@ -21,7 +21,7 @@ from still_core.train.recipe import SftRecipe, TrainResources
 
 
 def still_2_32b() -> Still2Recipe:
-    """STILL-2 on Qwen2.5-32B-Instruct: every value that the paper gives, ours where it gives none."""
+    """STILL-2 on Qwen2.5-32B-Instruct: the paper's values, ours where it gives none."""
     return Still2Recipe(
         name="still-2-32b",
         rounds=3,  # ours: the paper stops when gains fade, after the first rounds

@@ -1,4 +1,4 @@
-"""The recipe of a STILL-2 run: one frozen tree of typed sections, each defined beside the code that reads it."""
+"""The recipe of a STILL-2 run: one frozen tree of sections, each defined beside its reader."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ class Section(BaseModel):
     """One stage's settings. Each room defines its own beside the code that reads it.
 
     Fields are identity: changing one re-runs the stages that read it. Settings that can not change
-    a result (workers, paths, deadlines of infrastructure) live in `Resources` and are no part of it.
+    a result (workers, paths, deadlines) live in `Resources` and are no part of it.
     Give every field a `Field(description=..., ge=..., le=...)`: the Prefect form shows them.
     """
 

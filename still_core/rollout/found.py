@@ -1,4 +1,4 @@
-"""What an exploration found, as an artefact: groups, attempts, the selected rollouts, samples to read.
+"""What an exploration found, as an artefact: groups, attempts, the selected rollouts.
 
 pool, earlier explorations -> this round's problems -> explore -> publish -> read
 """

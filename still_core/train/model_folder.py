@@ -1,4 +1,4 @@
-"""Where a model comes from: the package, a local folder or the hub; and what makes a folder a model."""
+"""Where a model comes from (package, folder or hub), and what makes a folder a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from still_core.errors import ConfigError, explain
 
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
-"""Files of a model; nothing else is fetched from a hub, so pickled weights and code never arrive."""
+"""Files of a model; nothing else is fetched, so pickled weights and code never arrive."""
 
 
 def model_folder(model: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +93,7 @@ def small_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(
     small_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: None
-) -> Iterator[FinishedRun]:
+) -> FinishedRun:
     """The whole loop with every real part: Prefect, Ray, vLLM, TRL."""
     from flows.still_2 import still_2
 
@@ -102,4 +101,4 @@ def finished_run(
     recipe = load_recipe(str(small_recipe_file))
     store, reports = str(root / "store"), root / "reports"
     page = still_2(recipe, store=store, reports=str(reports))
-    yield FinishedRun(recipe, small_recipe_file, store, reports, Path(page))
+    return FinishedRun(recipe, small_recipe_file, store, reports, Path(page))

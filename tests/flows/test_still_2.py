@@ -58,7 +58,7 @@ def test_the_page_stands_alone_and_latest_leads_to_it(finished_run: FinishedRun)
 
 def test_both_habits_of_teachers_reach_d0(finished_run: FinishedRun) -> None:
     store = Store(finished_run.store)
-    (d0,) = [h for h in store.list("build-d0")]
+    (d0,) = store.list("build-d0")
     authors = {row.author for row in read_demonstrations(store, d0)}
     assert authors == {"separate", "stream"}
 
