@@ -100,6 +100,17 @@ def test_one_seed_gives_one_completion_whatever_runs_beside_it(engine: Engine) -
     assert len({completion.text for completion in together}) >= 38
 
 
+def test_seeds_hold_where_prompts_do_not_fit_one_prefill(engine: Engine) -> None:
+    # 60 prompts of 180 tokens: more than an engine on CPU prefills in one step.
+    requests = [
+        replace(request, prompt=str(request.seed % 10) * 180)
+        for request in ask(engine, range(60), max_tokens=20)
+    ]
+    together = answers(engine, requests)
+    alone = answers(engine, [replace(requests[55])])
+    assert alone[0].text == together[55].text
+
+
 def test_logprobs_are_those_of_the_drawn_tokens(engine: Engine) -> None:
     request = ask(engine, range(3, 4))[0]
     (completion,) = answers(engine, [request])

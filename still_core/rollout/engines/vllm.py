@@ -43,8 +43,17 @@ class VllmEngine(Engine):
         os.environ.update(environment(resources))
         import torch
         from vllm import EngineArgs
+        from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
+        prefill: dict[str, Any] = {}
+        if current_platform.is_cpu():
+            # A prompt cut into chunks makes vLLM turn a seeded request's generator back, which
+            # CPU generators can not do ("CPU Generator does not use offset"): prefill in one go.
+            prefill = {
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(4096, recipe.max_model_len),
+            }
         directory = weights.resolve()
         arguments = EngineArgs(
             model=str(directory),
@@ -57,6 +66,7 @@ class VllmEngine(Engine):
             gpu_memory_utilization=resources.gpu_memory_utilization,
             seed=0,
             disable_log_stats=True,
+            **prefill,
         )
         # The variable above comes too late where torch is already loaded.
         torch.set_num_threads(resources.threads_per_actor)

@@ -1,0 +1,36 @@
+"""What Ray workers get to see."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from still_core.rollout.cluster import _hide_secrets, worker_environment
+
+
+def test_secrets_are_out_of_the_environment_while_ray_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "hidden-1")
+    monkeypatch.setenv("GITHUB_TOKEN", "hidden-2")
+    monkeypatch.setenv("DB_PASSWORD", "hidden-3")
+    monkeypatch.setenv("PLAIN", "shown")
+    hidden = _hide_secrets()
+    assert not set(hidden) & set(os.environ)
+    assert {"WANDB_API_KEY", "GITHUB_TOKEN", "DB_PASSWORD"} <= set(hidden)
+    assert os.environ["PLAIN"] == "shown"
+    os.environ.update(hidden)
+
+
+def test_workers_get_what_the_store_needs_and_no_other_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "for the store")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("WANDB_API_KEY", "not theirs")
+    given = worker_environment({"OMP_NUM_THREADS": "1"})
+    assert given["AWS_SECRET_ACCESS_KEY"] == "for the store"
+    assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
+    assert given["OMP_NUM_THREADS"] == "1"
+    assert "WANDB_API_KEY" not in given

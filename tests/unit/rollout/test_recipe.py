@@ -1,0 +1,114 @@
+"""Recipes, identities and the light imports that they promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from still_core.errors import ConfigError
+from still_core.rollout.engines.engine import engine_build
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
+from still_core.rollout.rollout import Sampling
+from still_core.rollout.weights import Weights, directory_digest, shape_digest
+from tests.fixtures.tiny_model import write_tiny_model
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint('\\n'.join(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in run.stdout.split()}
+
+
+def test_recipes_load_pydantic_and_nothing_heavy() -> None:
+    loaded = loaded_after("import still_core.rollout.recipe, still_core.heartbeat")
+    assert not loaded & {"torch", "vllm", "ray", "transformers", "pandas", "pyarrow", "datasets"}
+
+
+def test_what_a_ray_worker_imports_holds_no_prefect() -> None:
+    loaded = loaded_after(
+        "import still_core.rollout.actor, still_core.rollout.pool, still_core.rollout.explore, "
+        "still_core.rollout.engines.vllm, still_core.rollout.engines.transformers"
+    )
+    assert not loaded & {"prefect", "torch", "vllm", "ray", "transformers"}
+
+
+def test_the_default_waves_are_the_papers_twenty_attempts() -> None:
+    recipe = ExploreRecipe(sampling=Sampling(max_tokens=8))
+    assert recipe.max_attempts == sum(recipe.waves) == 20
+    limits = [recipe.in_flight_limit(finished) for finished in range(20)]
+    assert limits == [1, 1, 2, 2, 4, 4, 4, 4, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8]
+
+
+def test_a_wave_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"explore\.waves"):
+        ExploreRecipe(sampling=Sampling(max_tokens=8), waves=(1, 0))
+
+
+def test_what_changes_completions_changes_the_engine_build() -> None:
+    builds = {
+        engine_build(EngineRecipe(kind="transformers")),
+        engine_build(EngineRecipe(kind="transformers", dtype="bfloat16")),
+        engine_build(EngineRecipe(kind="transformers", max_model_len=1024)),
+        engine_build(EngineRecipe(kind="vllm")),
+        engine_build(EngineRecipe(kind="openai", model="a")),
+        engine_build(EngineRecipe(kind="openai", model="b")),
+    }
+    assert len(builds) == 6
+
+
+def test_weights_differ_by_content_and_shape_by_architecture(
+    tiny_model_dir: Path, other_tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    assert directory_digest(tiny_model_dir) != directory_digest(other_tiny_model_dir)
+    assert shape_digest(tiny_model_dir) == shape_digest(other_tiny_model_dir)
+    wider = write_tiny_model(tmp_path / "wider", hidden=96)
+    assert shape_digest(wider) != shape_digest(tiny_model_dir)
+
+
+def test_a_trainer_s_notes_in_the_config_do_not_change_the_shape(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    import json
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model_dir, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config.update(use_cache=False, transformers_version="0", dtype="bfloat16")
+    (copy / "config.json").write_text(json.dumps(config))
+    tokenizer = json.loads((copy / "tokenizer.json").read_text())
+    tokenizer.update(truncation={"max_length": 4}, padding={"strategy": "BatchLongest"})
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert shape_digest(copy) == shape_digest(tiny_model_dir)
+
+
+def test_a_folder_without_tokenizer_is_named(tiny_model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"has no readable tokenizer\.json"):
+        shape_digest(tmp_path)
+
+
+def test_missing_weights_without_a_handle_are_named() -> None:
+    weights = Weights(directory="nowhere/at-all", policy_digest="d", policy_version=0)
+    with pytest.raises(ConfigError, match="model folder"):
+        weights.resolve()
+
+
+def test_weights_that_a_node_lacks_are_fetched_by_handle(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    from still_core.store import Store
+
+    store = Store(tmp_path / "store")
+    handle = store.publish_dir("model", "1", tiny_model_dir)
+    weights = Weights(
+        directory="a/folder/of/another/node",
+        policy_digest=handle.digest,
+        policy_version=0,
+        handle=handle,
+        store_uri=store.root,
+    )
+    assert directory_digest(weights.resolve()) == directory_digest(tiny_model_dir)

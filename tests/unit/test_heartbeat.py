@@ -1,0 +1,155 @@
+"""Heartbeats: what is written, when, and what a reader makes of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from still_core.heartbeat import (
+    Heartbeat,
+    StageState,
+    State,
+    WorkerState,
+    forget_workers,
+    read_heartbeats,
+    watch_workers,
+)
+from still_core.progress import Progress
+from still_core.store import Store
+
+
+def told(done: int, total: int | None = 10, stage: str = "explore", **facts: float) -> Progress:
+    return Progress(stage=stage, done=done, total=total, unit="problems", facts=facts)
+
+
+def wait_for(store: Store, run: str, state: State, *, seconds: float = 5.0) -> StageState:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for found in read_heartbeats(store, run):
+            if found.state is state:
+                return found
+        time.sleep(0.02)
+    raise AssertionError(f"no {state} heartbeat within {seconds} s")
+
+
+def worker(**changes: object) -> WorkerState:
+    row = {
+        "name": "rollout-1",
+        "phase": "generating",
+        "in_flight": 3,
+        "oldest_s": 12.0,
+        "last_step_s": 40.0,
+        "restarts": 0,
+        "pid": 77,
+        "node": "gpu-3",
+        "last_failure": "",
+    }
+    return WorkerState(**{**row, **changes})  # type: ignore[arg-type]
+
+
+def test_a_stage_s_figures_and_workers_are_published(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    watch_workers("test", lambda: [worker()])
+    try:
+        beat = Heartbeat(store, "run-1", write_every_s=0.05)
+        beat(told(4, correct=2.0))
+        found = wait_for(store, "run-1", State.RUNNING)
+    finally:
+        forget_workers("test")
+        beat.close()
+    assert (found.stage, found.done, found.total, found.unit) == ("explore", 4, 10, "problems")
+    assert found.facts == {"correct": 2.0}
+    assert found.workers == [worker()]
+    assert found.oldest_s == 12.0
+
+
+def test_rate_and_time_left_follow_from_what_was_done(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    beat = Heartbeat(store, "run-1", write_every_s=0.05)
+    beat(told(0, total=100))
+    time.sleep(0.4)
+    beat(told(40, total=100))
+    time.sleep(0.2)
+    (found,) = read_heartbeats(store, "run-1")
+    beat.close()
+    seconds = found.written_at - found.started_at
+    assert 0.4 <= seconds <= 2.0
+    assert abs(found.rate - 40 / seconds) < 0.01 * found.rate
+    assert found.seconds_left is not None
+    assert abs(found.seconds_left - 60 / found.rate) < 1e-6
+
+
+def test_the_last_progress_ends_the_stage_and_the_thread(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    before = threading.active_count()
+    beat = Heartbeat(store, "run-1", write_every_s=60.0)
+    beat(told(3))
+    beat(told(10))
+    found = wait_for(store, "run-1", State.ENDED)
+    assert (found.done, found.seconds_left, found.workers) == (10, 0.0, [])
+    time.sleep(0.05)
+    assert threading.active_count() == before
+
+
+def test_a_stage_that_stands_still_is_named_with_its_silent_worker_and_its_stacks(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    silent = worker(name="rollout-2", last_step_s=99.0)
+    watch_workers("test", lambda: [worker(), silent, worker(in_flight=0, last_step_s=500.0)])
+    beat = Heartbeat(store, "run-1", write_every_s=0.05, stall_limit_s=0.2)
+    try:
+        # A rate changes by itself and is no progress.
+        beat(told(4, tokens_per_s=10.0))
+        time.sleep(0.15)
+        beat(told(4, tokens_per_s=9.0))
+        found = wait_for(store, "run-1", State.STALLED)
+    finally:
+        forget_workers("test")
+        beat.close()
+    assert "worker rollout-2 (pid 77 on gpu-3) generating, no step for 99 s" in found.where
+    assert "main thread in" in found.where
+    stacks = (tmp_path / "runs/run-1/heartbeat/explore.stacks.txt").read_text()
+    assert "most recent call first" in stacks
+    assert "test_heartbeat.py" in stacks
+
+
+def test_a_stalled_stage_that_goes_on_is_running_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    beat = Heartbeat(store, "run-1", write_every_s=0.05, stall_limit_s=0.2)
+    beat(told(4))
+    wait_for(store, "run-1", State.STALLED)
+    beat(told(5))
+    found = wait_for(store, "run-1", State.RUNNING)
+    beat.close()
+    assert found.where == ""
+
+
+def test_a_heartbeat_that_is_not_renewed_is_silent_to_its_reader(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    beat = Heartbeat(store, "run-1", write_every_s=0.05)
+    beat(told(4))
+    found = wait_for(store, "run-1", State.RUNNING)
+    beat.close()
+    assert found.seen_at(found.written_at + 29) is State.RUNNING
+    assert found.seen_at(found.written_at + 31) is State.SILENT
+
+
+def test_without_a_name_the_run_heard_of_last_is_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for run in ("older", "newer"):
+        beat = Heartbeat(store, run, write_every_s=0.05)
+        beat(told(10))
+        wait_for(store, run, State.ENDED)
+    assert {state.run for state in read_heartbeats(store)} == {"newer"}
+
+
+def test_a_store_that_can_not_be_written_does_not_stop_the_stage(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    beat = Heartbeat(Store(blocked), "run-1", write_every_s=0.01)
+    beat(told(1))
+    time.sleep(0.05)
+    beat(told(2))
+    beat.close()
