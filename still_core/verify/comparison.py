@@ -314,7 +314,7 @@ class _Comparison:
             values = [_in_base(node) for node in (gold, pred)]
             return "base" if values[0] is not None and values[0] == values[1] else None
         based, other = (gold, pred) if gold.op == "based" else (pred, gold)
-        digits = number(int(based.name)) if based.name.isdigit() else None
+        digits = number(int(based.name)) if based.name.isascii() and based.name.isdigit() else None
         return "base" if digits == replace(other, places=0) else None
 
 

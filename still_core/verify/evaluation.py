@@ -25,8 +25,8 @@ MAX_BITS = 20_000
 MAX_POWER = 1_000_000
 """Largest binary exponent of an inexact number."""
 MAX_FACTORIAL = 2_000
-MAX_SUM_TERMS = 2_000
-MAX_OPERATIONS = 40_000
+MAX_SUM_TERMS = 1_000
+MAX_OPERATIONS = 12_000
 """Most node evaluations of one tree at one point (sums repeat their body)."""
 
 Value = Any

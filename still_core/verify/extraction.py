@@ -145,6 +145,8 @@ def extract_final_answer(response_text: str) -> str | None:
 
 SPOKEN_LIMIT = 400
 """Longest text without box in which a number said last may be the answer."""
+SENTENCE_LIMIT = 1_500
+"""Characters that tell whether a text speaks."""
 STATED_LIMIT = 300
 """Where "the answer is" must stand in a longer text: within this many characters of its end."""
 
@@ -166,15 +168,16 @@ _MATHS_WORD = re.compile(
 )
 _SAID_NUMBER = re.compile(
     r"[-+]?\\?\$?\s?(?:\\[dt]?frac\{[^{}]{1,40}\}\{[^{}]{1,40}\}|\d{1,3}(?:,\d{3})+(?:\.\d+)?"
-    r"|\d+[.,]\d+|\d+/\d+|\d+)\s?(?:\\?%)?"
+    r"|\d+[.,]\d+|\d+/\d+|\d+)\s?(?:\\?%)?",
+    re.ASCII,
 )
 
 
 def is_sentence(text: str) -> bool:
     """Whether a text speaks: two words outside commands that mathematics does not use."""
-    bare = re.sub(r"\\[a-zA-Z]+\*?(?:\s*\{[^{}]*\})?", " ", text[:4000])
+    bare = re.sub(r"\\[a-zA-Z]+\*?(?:\s*\{[^{}]*\})?", " ", text[:SENTENCE_LIMIT])
     words = [word for word in _WORD.findall(bare) if not _MATHS_WORD.fullmatch(word)]
-    segment = _SEGMENT.search(text[:4000])
+    segment = _SEGMENT.search(text[:SENTENCE_LIMIT])
     outside = segment is not None and (segment.start() > 0 or segment.end() < len(text.strip()))
     return (
         len(words) >= 2 or (bool(_CJK.search(text))) or (bool(words) and (outside or ":" in text))

@@ -19,8 +19,8 @@ _TYPESETTING = re.compile(
 )
 _FRACTION_COMMANDS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _INTEGER = r"[1-9]\d{0,2}(?:,\d{3})+|\d+"
-_NUMBER = re.compile(rf"([+-]?)({_INTEGER})?(\.\d*)?")
-_QUOTIENT = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))")
+_NUMBER = re.compile(rf"([+-]?)({_INTEGER})?(\.\d*)?", re.ASCII)
+_QUOTIENT = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+))", re.ASCII)
 
 
 def strip_typesetting(text: str) -> str:

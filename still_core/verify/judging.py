@@ -18,14 +18,25 @@ from still_core.verify.verdict import Outcome
 
 _TEXT_COMMAND = re.compile(r"\\(?:text[a-z]{0,4}|math[a-z]{2,4}|mbox|operatorname)(?![a-zA-Z])")
 _PROSE = re.compile(r"[A-Za-z]{3}")
-_DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*")
+_DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*", re.ASCII)
 _CLOCK = re.compile(
-    r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*"
+    r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*",
+    re.ASCII,
 )
 
 
 def judge_request(request: dict[str, Any]) -> dict[str, Any]:
     """Outcome and rule of one request of the pool."""
+    if request["kind"] == "digits":
+        from still_core.verify.verifiability import parses_to_digits
+
+        digits = parses_to_digits(request["gold"])
+        return {"outcome": str(Outcome.CORRECT if digits else Outcome.WRONG), "rule": "digits"}
+    if request["kind"] == "audit":
+        from still_core.verify.audit import second_opinion
+
+        outcome, rule = second_opinion(request["gold"], request["pred"])
+        return {"outcome": str(outcome), "rule": rule}
     outcome, rule = judge_math(
         request["gold"], request["pred"], Conventions(**request["conventions"])
     )
@@ -79,7 +90,7 @@ def _readings(text: str) -> list[list[Node]]:
         try:
             items = read(variant, loose_division=loose)
             reading = [with_divisors(item) for item in items]
-        except NotReadError:
+        except (NotReadError, CapError):
             continue
         if reading not in readings:
             readings.append(reading)

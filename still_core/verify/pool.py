@@ -13,14 +13,17 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from still_core.errors import ConfigError, VerifierError, explain
+from still_core.problems.problem import AnswerKind
 from still_core.progress import Progress, ProgressListener
 from still_core.verify.answer import VERIFIER_VERSION, Answer
+from still_core.verify.audit import Disagreement, disagree
+from still_core.verify.code import ProgramSandbox, judge_code
 from still_core.verify.conventions import Conventions
 from still_core.verify.preparation import Prepared, prepare
 from still_core.verify.process import DeadlineExceeded, WorkerDied, WorkerProcess
@@ -32,8 +35,14 @@ CACHED = frozenset({Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE})
 
 class _Work(NamedTuple):
     prepared: Prepared
-    started: float
     future: Future[Verdict]
+
+
+class _Request(NamedTuple):
+    """A bare request to a worker: a second opinion, a digit filter."""
+
+    message: dict[str, Any]
+    future: Future[tuple[Outcome, str]]
 
 
 class VerifierPool:
@@ -46,6 +55,7 @@ class VerifierPool:
         deadline_s: float = 2.0,
         memory_mb: int = 1024,
         conventions: Conventions | None = None,
+        code_deadline_s: float = 20.0,
         cache_size: int = 100_000,
         recycle_after: int = 5_000,
         worker_module: str = "still_core.verify.worker",
@@ -53,6 +63,7 @@ class VerifierPool:
         """Args:
             workers: worker processes, >= 1.
             deadline_s: wall-clock seconds for one answer once a worker has taken it, > 0.
+            code_deadline_s: wall-clock seconds for all tests of one program, > 0.
             memory_mb: address space of one worker, >= 256.
             cache_size: settled pairs that are remembered; 0 remembers none.
             recycle_after: a worker is replaced after this many answers (bounds slow leaks).
@@ -71,13 +82,15 @@ class VerifierPool:
             )
         self.conventions = conventions or Conventions()
         self._deadline_s = deadline_s
+        self._code_deadline_s = code_deadline_s
+        self._programs = ProgramSandbox(memory_mb=memory_mb, warm=2 * workers)
         self._memory_mb = memory_mb
         self._recycle_after = recycle_after
         self._module = worker_module
         self._cache: OrderedDict[tuple[str, ...], tuple[Outcome, str]] = OrderedDict()
         self._cache_size = cache_size
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Work | _Request | None] = queue.SimpleQueue()
         self._num_workers = workers
         self._threads: list[threading.Thread] = []
         self._workers: list[WorkerProcess] = []
@@ -101,7 +114,7 @@ class VerifierPool:
             future.set_result(self._verdict(prepared, *settled, started))
         else:
             self._start_threads()
-            self._queue.put(_Work(prepared, started, future))
+            self._queue.put(_Work(prepared, future))
         return future
 
     def verify(self, answer: Answer) -> Verdict:
@@ -124,12 +137,43 @@ class VerifierPool:
         """The verdict on one answer, for asyncio."""
         return await asyncio.wrap_future(self.submit(answer))
 
+    def audit(self, answers: Iterable[Answer]) -> Iterator[Disagreement]:
+        """Answers of kind math on which the second verifier contradicts the first, in order."""
+        for answer in answers:
+            if (found := self.submit_audit(answer).result()) is not None:
+                yield found
+
+    def submit_audit(self, answer: Answer) -> Future[Disagreement | None]:
+        """Both opinions on one answer; None where they agree or only one could be asked."""
+        future: Future[Disagreement | None] = Future()
+
+        def second(done: Future[Verdict]) -> None:
+            try:
+                verdict = done.result()
+                if answer.kind is not AnswerKind.MATH or verdict.extracted is None:
+                    future.set_result(None)
+                    return
+                request = {"kind": "audit", "gold": answer.gold, "pred": verdict.extracted}
+                self._request(request).add_done_callback(
+                    lambda reply: _settle_audit(future, answer, verdict, reply)
+                )
+            except BaseException as error:  # handed to whoever waits for the future
+                future.set_exception(error)
+
+        self.submit(answer).add_done_callback(second)
+        return future
+
+    def parses_to_digits(self, gold: str) -> bool:
+        """STILL-3's digit filter, in a worker: whether SymPy makes one real number of `gold`."""
+        outcome, _ = self._request({"kind": "digits", "gold": gold}).result()
+        return outcome is Outcome.CORRECT
+
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that live now."""
         return [worker.pid for worker in list(self._workers) if worker.pid is not None]
 
     def close(self) -> None:
-        """Kill the workers; waiting answers get the outcome `error`."""
+        """Kill the workers; whoever still waits for a verdict gets a `VerifierError`."""
         with self._lock:
             if self._closed:
                 return
@@ -139,6 +183,7 @@ class VerifierPool:
             self._queue.put(None)
         for thread in threads:
             thread.join()
+        self._programs.close()
 
     def __enter__(self) -> VerifierPool:
         return self
@@ -194,34 +239,41 @@ class VerifierPool:
     def _attend(self, worker: WorkerProcess) -> None:
         """Serve the queue with one worker until the pool closes."""
         while (work := self._queue.get()) is not None:
-            if self._closed:
-                outcome, rule = Outcome.ERROR, "pool_closed"
-                work.future.set_result(self._verdict(work.prepared, outcome, rule, work.started))
-                continue
             if not work.future.set_running_or_notify_cancel():
                 continue
             try:
-                work.future.set_result(self._judge(worker, work.prepared))
+                if self._closed:
+                    raise VerifierError(explain("the verifier pool was closed"))
+                if isinstance(work, _Request):
+                    work.future.set_result(self._ask(worker, work.message))
+                else:
+                    work.future.set_result(self._judge(worker, work.prepared))
             except BaseException as error:  # handed to whoever waits for the future
                 work.future.set_exception(error)
         worker.kill()
 
+    def _request(self, message: dict[str, Any]) -> Future[tuple[Outcome, str]]:
+        future: Future[tuple[Outcome, str]] = Future()
+        self._start_threads()
+        self._queue.put(_Request(message, future))
+        return future
+
     def _judge(self, worker: WorkerProcess, prepared: Prepared) -> Verdict:
+        if prepared.kind is AnswerKind.CODE:
+            return self._judge_code(prepared)
         worker.start()
         started = time.perf_counter()
         found = self._remembered(prepared.key)
+        outcome, rule = found or self._ask(worker, prepared.request(self.conventions))
         if found is None:
-            outcome, rule = self._ask(worker, prepared)
             self._remember(prepared.key, outcome, rule)
-        else:
-            outcome, rule = found
         if worker.served >= self._recycle_after:
             worker.kill()
         return self._verdict(prepared, outcome, rule, started)
 
-    def _ask(self, worker: WorkerProcess, prepared: Prepared) -> tuple[Outcome, str]:
+    def _ask(self, worker: WorkerProcess, request: dict[str, Any]) -> tuple[Outcome, str]:
         try:
-            reply = worker.ask(prepared.request(self.conventions), self._deadline_s)
+            reply = worker.ask(request, self._deadline_s)
         except DeadlineExceeded:
             return Outcome.TIMEOUT, "deadline"
         except WorkerDied as death:
@@ -229,3 +281,25 @@ class VerifierPool:
         if reply.get("spent"):
             worker.kill()
         return Outcome(reply["outcome"]), str(reply["rule"])
+
+    def _judge_code(self, prepared: Prepared) -> Verdict:
+        """Programs run in sandboxes of their own, not in a worker."""
+        started = time.perf_counter()
+        outcome, rule = judge_code(
+            prepared.gold, prepared.extracted or "", self._programs.run, self._code_deadline_s
+        )
+        return self._verdict(prepared, outcome, rule, started)
+
+
+def _settle_audit(
+    future: Future[Disagreement | None],
+    answer: Answer,
+    verdict: Verdict,
+    reply: Future[tuple[Outcome, str]],
+) -> None:
+    if (error := reply.exception()) is not None:
+        future.set_exception(error)
+        return
+    second, rule = reply.result()
+    differs = disagree(verdict.outcome, second)
+    future.set_result(Disagreement(answer, verdict, second, rule) if differs else None)

@@ -11,6 +11,7 @@ from still_core.problems.problem import AnswerKind
 from still_core.verify.answer import VERIFIER_VERSION, Answer
 from still_core.verify.caps import over_cap
 from still_core.verify.choice import judge_choice
+from still_core.verify.code import extract_code
 from still_core.verify.conventions import Conventions
 from still_core.verify.extraction import (
     SPOKEN_LIMIT,
@@ -64,7 +65,9 @@ def prepare(answer: Answer, conventions: Conventions) -> Prepared:
     if answer.kind is AnswerKind.MATH:
         gold = _stated(gold) or gold
     if answer.kind is AnswerKind.CODE:
-        return Prepared(answer.kind, answer.gold, answer.pred, answer.choices, None)
+        program = extract_code(answer.pred)
+        none = None if program else (Outcome.NO_ANSWER, "no_code")
+        return Prepared(answer.kind, answer.gold, program, answer.choices, none)
     extracted, missing = _extract(answer, conventions)
 
     def settle(outcome: Outcome, rule: str) -> Prepared:

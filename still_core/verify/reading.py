@@ -522,7 +522,7 @@ class _Reader:
         if self.is_op("_"):
             self.at += 1
             base = self.group_text()
-            if not base.isdigit() or not 2 <= int(base[:3]) <= 36:
+            if not (base.isascii() and base.isdigit()) or not 2 <= int(base[:3]) <= 36:
                 raise NotReadError("a number with a subscript that is no base")
             return Node("based", name=token.value, number=Fraction(int(base)))
         return node
@@ -666,7 +666,11 @@ class _Reader:
     def single(self) -> Node:
         r"""One argument of a command: a group, or the next digit or sign (`\frac12`)."""
         token = self.peek()
-        if token.kind == "num" and len(token.value) > 1 and token.value.isdigit():
+        if (
+            token.kind == "num"
+            and len(token.value) > 1
+            and (token.value.isascii() and token.value.isdigit())
+        ):
             self.tokens[self.at] = Token("num", token.value[1:], False)
             return _number(token.value[0])
         if self.is_op("{"):

@@ -7,6 +7,8 @@ deadline; SymPy is imported when the first such answer comes.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -16,6 +18,8 @@ from still_core.verify.nodes import CapError, Node, NotReadError, names, number
 MAX_NODES = 60
 """Largest tree that is given to SymPy."""
 MAX_EXPONENT = 5_000
+MAX_DEGREE = 30
+"""Largest power of an expression with symbols: their divisors are found by expansion."""
 MAX_FACTORIAL = 500
 _NAMESAKES = frozenset(
     names("sin cos tan cot sec csc asin acos atan sinh cosh tanh ln log exp floor")
@@ -38,10 +42,10 @@ def with_divisors(node: Node) -> Node:
 
 def _rewritten(node: Node) -> Node:
     node = replace(node, args=tuple(_rewritten(arg) for arg in node.args))
-    if node.op != "call" or node.name not in _DIVISORS or all(arg.op == "num" for arg in node.args):
+    if node.op != "call" or node.name not in _DIVISORS or _plain(node):
         return node
-    import sympy
-
+    _check_degrees(node)
+    sympy = load_sympy()
     arguments = [to_sympy(arg) for arg in node.args]
     function = sympy.gcd if node.name == "gcd" else sympy.lcm
     try:
@@ -50,9 +54,45 @@ def _rewritten(node: Node) -> Node:
         raise NotReadError(f"{node.name}: {error}") from None
 
 
+def _plain(node: Node) -> bool:
+    """Whether the arguments are rational numbers, for which no SymPy is needed."""
+    plain = frozenset({"num", "neg", "add", "mul", "div", "call", "pow"})
+    return all(
+        part.op in plain and (part.op != "call" or part.name in _DIVISORS)
+        for arg in node.args
+        for part in arg.walk()
+    )
+
+
+def _check_degrees(node: Node) -> None:
+    """Refuse high powers before SymPy sees them, or is even loaded."""
+    for part in node.walk():
+        exponent = part.args[1].number if part.op == "pow" else None
+        if part.op == "pow" and (exponent is None or abs(exponent) > MAX_DEGREE):
+            raise CapError("exponent_cap")
+
+
+announce: Callable[[str], None] | None = None
+"""Told `loading` and `loaded` around the import of SymPy; the worker process sets it, so that its
+owner does not count the import against an answer's deadline."""
+
+
+def load_sympy() -> Any:
+    """SymPy, imported when first needed (0.3 to 1.5 s)."""
+    if "sympy" in sys.modules:
+        return sys.modules["sympy"]
+    if announce is not None:
+        announce("loading")
+    import sympy
+
+    if announce is not None:
+        announce("loaded")
+    return sympy
+
+
 def to_sympy(node: Node) -> Any:
     """A scalar tree as a SymPy expression."""
-    import sympy
+    sympy = load_sympy()
 
     args = [to_sympy(arg) for arg in node.args]
     if node.op == "num" and node.number is not None:
@@ -67,7 +107,11 @@ def to_sympy(node: Node) -> Any:
         return args[0] / args[1]
     if node.op == "neg":
         return -args[0]
-    if node.op == "pow" and args[1].is_Rational and abs(args[1]) <= MAX_EXPONENT:
+    if (
+        node.op == "pow"
+        and args[1].is_Rational
+        and abs(args[1]) <= (MAX_EXPONENT if args[0].is_number else MAX_DEGREE)
+    ):
         return args[0] ** args[1]
     if node.op == "call" and node.name == "factorial" and args[0].is_Integer:
         if not 0 <= args[0] <= MAX_FACTORIAL:
@@ -84,7 +128,7 @@ def to_sympy(node: Node) -> Any:
 
 def from_sympy(value: Any) -> Node:
     """A SymPy sum, product, power, symbol or rational number as a tree."""
-    import sympy
+    sympy = load_sympy()
 
     if value.is_Rational:
         return number(Fraction(int(value.p), int(value.q)))

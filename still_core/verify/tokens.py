@@ -58,9 +58,9 @@ _DROPPED = re.compile(
 _LEFT_DOT = re.compile(r"\\(?:left|right)\s*\.")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|gather|equation|split|center)\*?\}")
 _ROW_GAP = re.compile(r"\0\s*\[[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
-_THIN_COMMA = re.compile(r"(?<=\d)\s*,\s*\\[!,]\s*(?=\d)")
+_THIN_COMMA = re.compile(r"(?<=\d)\s*,\s*\\[!,]\s*(?=\d)", re.ASCII)
 _DISPLAY = re.compile(r"\\[()\[\]]|(?<!\\)\$")
-_GROUPED_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
+_GROUPED_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)", re.ASCII)
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z!,;{}])")
 _DOUBLED_NAME = re.compile(
     r"\\\\(?=(?:[dt]?frac|sqrt|text|pi|left|right|boxed|cdot|times)(?![a-zA-Z]))"
@@ -76,11 +76,11 @@ _TOKEN = re.compile(
     r"(?P<num>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,6}(?![\w]))?|\d+\.(?!\d))"
     r"|(?P<cmd>\\[a-zA-Z]+)|(?P<esc>\\.)|(?P<word>[A-Za-z]+)"
     r"|(?P<pair>\*\*|<=|>=|!=|==|:=|->)|(?P<op>.)",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
-_DECIMALS = re.compile(r"\.\d+")
-_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
-_SPACED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d| \d)")
+_DECIMALS = re.compile(r"\.\d+", re.ASCII)
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])", re.ASCII)
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?: \d{3})+(?!\d| \d)", re.ASCII)
 
 
 def clean(text: str) -> str:

@@ -64,12 +64,18 @@ def serve(memory_mb: int, parent: int) -> None:
     limit_resources(memory_mb)
     die_with_parent(parent)
     sys.setrecursionlimit(RECURSION_LIMIT)
+    from still_core.verify import symbolic
     from still_core.verify.judging import judge_request
 
     requests = sys.stdin.buffer
     # Whatever a library prints must not reach the protocol's pipe.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
+
+    def announce(event: str) -> None:
+        replies.write(encode_message({event: True}))
+
+    symbolic.announce = announce
     replies.write(encode_message({"ready": True}))
     while (request := read_message(requests)) is not None:
         replies.write(encode_message(_reply(judge_request, request)))
