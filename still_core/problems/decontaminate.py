@@ -21,7 +21,8 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from still_core.errors import DataError, explain
@@ -111,7 +112,7 @@ class Fingerprint:
     """128 bits of the sha256 of the words and signs, without spaces."""
     num_words: int
     ngrams: tuple[int, ...]
-    """Sorted 60-bit hashes of the distinct word n-grams; () for short statements."""
+    """Sorted 61-bit hashes of the distinct word n-grams; () for short statements."""
     numbers: tuple[str, ...]
     """The numbers of the statement, sorted, with repeats."""
     gold: str
@@ -155,21 +156,50 @@ def fingerprint(problem: Problem, *, benchmark: str = "", ngram: int = 8) -> Fin
     """The fingerprint of one problem."""
     plain = _plain(problem.statement)
     listed = _WORD.findall(plain)
-    grams = {
-        _hash60(" ".join(listed[start : start + ngram]))
-        for start in range(len(listed) - ngram + 1)
-        if len(listed) >= max(MIN_WORDS, ngram)
-    }
+    grams = _ngram_hashes(listed, ngram) if len(listed) >= max(MIN_WORDS, ngram) else set()
     return Fingerprint(
         problem=problem.id,
         benchmark=benchmark,
-        exact=hashlib.sha256("".join(_WORD_OR_SIGN.findall(plain)).encode()).hexdigest()[:32],
+        exact=_exact_hash(plain),
         num_words=len(listed),
         ngrams=tuple(sorted(grams)),
         numbers=tuple(sorted(word for word in listed if word[0].isdigit())),
         gold=_gold_hash(problem.gold),
         ngram=ngram,
     )
+
+
+def statement_key(statement: str) -> str:
+    """Equal for statements that differ in dress alone; the text itself where it has no word."""
+    plain = _plain(statement)
+    return _exact_hash(plain) if _WORD.search(plain) else statement
+
+
+def _exact_hash(plain: str) -> str:
+    return hashlib.sha256("".join(_WORD_OR_SIGN.findall(plain)).encode()).hexdigest()[:32]
+
+
+_MODULUS = (1 << 61) - 1
+_BASE = 0x1B87_3593_CC9E_2D51 % _MODULUS
+
+
+def _ngram_hashes(listed: Sequence[str], length: int) -> set[int]:
+    """Hashes of the distinct runs of `length` words, rolled along: one step a word."""
+    hashes = [_word_hash(word) for word in listed]
+    oldest = pow(_BASE, length - 1, _MODULUS)
+    value = 0
+    for new in hashes[:length]:
+        value = (value * _BASE + new) % _MODULUS
+    found = {value}
+    for old, new in zip(hashes, hashes[length:], strict=False):
+        value = ((value - old * oldest) * _BASE + new) % _MODULUS
+        found.add(value)
+    return found
+
+
+@lru_cache(maxsize=1 << 18)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big") % _MODULUS
 
 
 def _gold_hash(gold: str) -> str:
@@ -186,11 +216,6 @@ def fingerprint_benchmarks(
         for name in sorted(benchmarks)
         for problem in benchmarks[name]
     ]
-
-
-def _hash60(text: str) -> int:
-    # 60 bits stay exact in every table format; collisions at 1e7 n-grams: 4e-5.
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -400,6 +425,12 @@ def _per_benchmark(
     return listed
 
 
+def without_overlaps(report: OverlapReport) -> OverlapReport:
+    """The report on the kept problems alone, none of which overlaps."""
+    cleared = [replace(item, num_found=0, num_training=0) for item in report.benchmarks]
+    return replace(report, overlaps=[], benchmarks=cleared, num_training=len(report.kept))
+
+
 def require_clean(
     report: OverlapReport, *, threshold: float = 0.0, waiver: str | None = None
 ) -> OverlapReport:
@@ -414,8 +445,6 @@ def require_clean(
     Raises:
         DataError: overlap above the threshold and no waiver.
     """
-    from dataclasses import replace
-
     above = [item for item in report.benchmarks if item.share > threshold]
     if not above:
         return report
@@ -437,7 +466,7 @@ def duplicates(problems: Sequence[Problem]) -> dict[str, list[str]]:
     first: dict[str, str] = {}
     repeats: dict[str, list[str]] = defaultdict(list)
     for problem in problems:
-        key = fingerprint(problem).exact
+        key = statement_key(problem.statement)
         if key in first:
             repeats[first[key]].append(problem.id)
         else:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from still_core.errors import ConfigError, explain
-from still_core.problems.decontaminate import fingerprint
+from still_core.problems.decontaminate import statement_key
 from still_core.problems.problem import AnswerKind, Problem
 from still_core.problems.recipe import FilterRecipe
 
@@ -105,10 +105,7 @@ class _Duplicate:
         self._first: dict[str, str] = {}
 
     def __call__(self, problem: Problem) -> str | None:
-        print_ = fingerprint(problem)
-        # Statements without a single word (pictures, lone symbols) are compared as they are.
-        key = print_.exact if print_.num_words else problem.statement
-        first = self._first.setdefault(key, problem.id)
+        first = self._first.setdefault(statement_key(problem.statement), problem.id)
         return None if first == problem.id else first
 
 

@@ -18,6 +18,7 @@ from still_core.problems.decontaminate import (
     fingerprint_benchmarks,
     match_fingerprints,
     require_clean,
+    without_overlaps,
 )
 from still_core.problems.filters import DroppedProblem, drop, filter_problems
 from still_core.problems.problem import Problem
@@ -86,7 +87,7 @@ def prepare_problems(
         problems = overlap.kept
         reasons = Counter(f"overlap:{one.reason.split(' ', 1)[0]}" for one in removed)
         funnel.step("decontaminate", len(problems), reasons)
-        overlap = match_fingerprints(problems, fingerprints, recipe=gate)
+        overlap = without_overlaps(overlap)
     overlap = require_clean(overlap, threshold=gate.threshold, waiver=gate.waiver)
     ids = {problem.id for problem in problems}
     return Prepared(
