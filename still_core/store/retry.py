@@ -111,7 +111,7 @@ def _classify_reply(code: str, status: int) -> Failure:
         return Failure.CREDENTIALS
     if code == "PreconditionFailed" or status == 412:
         return Failure.CONFLICT
-    if code in ("404", "NoSuchKey", "NoSuchBucket", "NotFound") or status == 404:
+    if code in ("404", "NoSuchKey", "NotFound") or (status == 404 and code != "NoSuchBucket"):
         return Failure.MISSING
     return Failure.FATAL
 
