@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from botocore.exceptions import (
     ClientError,
@@ -48,7 +46,7 @@ def reply(code: str, status: int) -> ClientError:
         (EndpointConnectionError(endpoint_url="http://x"), Failure.TRANSIENT),
         (ReadTimeoutError(endpoint_url="http://x"), Failure.TRANSIENT),
         (ConnectionResetError(), Failure.TRANSIENT),
-        (asyncio.TimeoutError(), Failure.TRANSIENT),
+        (TimeoutError(), Failure.TRANSIENT),
         (TypeError("a bug"), Failure.FATAL),
     ],
 )
