@@ -1,0 +1,187 @@
+"""Attempts per problem of `explore` against the formula (1 - (1-p)^n) / p and against fixed n.
+
+    python tests/benchmarks/explore_until_correct.py
+
+Only the scheduling is measured: a simulated engine of 64 slots finishes attempts in the order of
+random lengths, a problem's attempts are correct with probability p. Counted are the tokens of every
+attempt that was started, those that were cut included up to the cut.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import platform
+import random
+import statistics
+import sys
+from collections.abc import Iterable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from still_core.identity import derive_seed
+from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.rollout.explore import explore
+from still_core.rollout.recipe import ExploreRecipe
+from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
+from still_core.verify import VERIFIER_VERSION
+from still_core.verify.verdict import Outcome, Verdict
+
+LIMIT = 20
+PROBLEMS = 1000
+
+
+class SimulatedPool:
+    """Slots that draw one token per tick; lengths are log-normal, outcomes a coin of bias p."""
+
+    engine_build, policy_digest, policy_version, tokenizer = "simulated", "p", 0, None
+    capacity = 64
+
+    def __init__(self, pass_rate: float) -> None:
+        self.pass_rate, self.clock, self.tokens = pass_rate, 0, 0
+        self.queue: list[RolloutRequest] = []
+        self.running: list[tuple[int, str]] = []
+        self.started: dict[str, tuple[RolloutRequest, int]] = {}
+
+    def submit(self, requests: Iterable[RolloutRequest]) -> None:
+        self.queue.extend(requests)
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        gone = set(ids)
+        self.queue = [r for r in self.queue if r.id not in gone]
+        for identity in gone & set(self.started):
+            _, begun = self.started.pop(identity)
+            self.tokens += self.clock - begun
+
+    def pending(self) -> int:
+        return len(self.queue) + len(self.started)
+
+    def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
+        while self.queue and len(self.started) < self.capacity:
+            request = self.queue.pop(0)
+            length = int(random.Random(request.seed).lognormvariate(5, 0.6)) + 1
+            self.started[request.id] = (request, self.clock)
+            heapq.heappush(self.running, (self.clock + length, request.id))
+        while self.running:
+            self.clock, identity = heapq.heappop(self.running)
+            if identity in self.started:
+                request, begun = self.started.pop(identity)
+                self.tokens += self.clock - begun
+                return [self._rollout(request, self.clock - begun)]
+        return []
+
+    def _rollout(self, request: RolloutRequest, length: int) -> Rollout:
+        good = random.Random(request.seed + 1).random() < self.pass_rate
+        return Rollout(
+            id=request.id,
+            problem_id=request.problem_id,
+            problem_digest=request.problem_digest,
+            policy_digest="p",
+            policy_version=0,
+            prompt_digest="plain",
+            sampling_digest="",
+            engine_build="simulated",
+            sample_index=request.sample_index,
+            seed=request.seed,
+            text="good" if good else "bad",
+            token_ids=(0,) * length,
+            logprobs=(),
+            finish_reason=FinishReason.STOP,
+        )
+
+
+class InstantVerifier:
+    """Judges at once."""
+
+    def submit(self, answer: Any) -> Future[Verdict]:
+        future: Future[Verdict] = Future()
+        outcome = Outcome.CORRECT if answer.pred == "good" else Outcome.WRONG
+        future.set_result(
+            Verdict(
+                outcome=outcome,
+                extracted=None,
+                rule="",
+                verifier_version=VERIFIER_VERSION,
+                seconds=0.0,
+            )
+        )
+        return future
+
+
+class PlainPrompt:
+    """The statement itself."""
+
+    def render(self, problem_statement: str, tokenizer: Any) -> str:
+        return problem_statement
+
+    def digest(self, tokenizer: Any) -> str:
+        return "plain"
+
+
+def make_problems() -> list[Problem]:
+    return [
+        Problem(
+            id=f"u/{n}",
+            statement=str(n),
+            gold="good",
+            kind=AnswerKind.TEXT,
+            domain="none",
+            bucket=Bucket.OTHER,
+            source="u",
+            row=n,
+        )
+        for n in range(PROBLEMS)
+    ]
+
+
+def measure(pass_rate: float, waves: tuple[int, ...], seed: int) -> tuple[float, float, int]:
+    """Tokens per problem over mean length, counted attempts per problem, ticks."""
+    pool = SimulatedPool(pass_rate)
+    recipe = ExploreRecipe(
+        sampling=Sampling(temperature=1.0, max_tokens=100_000), max_attempts=LIMIT, waves=waves
+    )
+    found = explore(
+        make_problems(),
+        pool,
+        None,
+        InstantVerifier(),
+        recipe,
+        seed=derive_seed(seed),
+        round=0,
+        prompt=PlainPrompt(),
+    )
+    summary = found.summary()
+    mean_length = summary["tokens"] / summary["attempts"]
+    return pool.tokens / mean_length / PROBLEMS, summary["attempts"] / PROBLEMS, pool.clock
+
+
+def main() -> None:
+    print(
+        "| p | waves | attempts by formula | attempts drawn, median (min-max) | formula / drawn "
+        "| saving over fixed n | ticks / ticks of all at once |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for pass_rate in (0.05, 0.1, 0.3, 0.5, 0.8):
+        formula = (1 - (1 - pass_rate) ** LIMIT) / pass_rate
+        wide = statistics.median(measure(pass_rate, (LIMIT,), seed)[2] for seed in range(3))
+        for waves in ((1,), (1, 1, 2, 4, 4, 8), (4,), (LIMIT,)):
+            runs = [measure(pass_rate, waves, seed) for seed in range(5)]
+            drawn = [run[0] for run in runs]
+            ticks = statistics.median(run[2] for run in runs)
+            middle = statistics.median(drawn)
+            print(
+                f"| {pass_rate} | {waves} | {formula:.2f} | {middle:.2f} "
+                f"({min(drawn):.2f}-{max(drawn):.2f}) | {formula / middle:.2f} | "
+                f"{LIMIT / middle:.1f}x | {ticks / wide:.2f} |"
+            )
+    print(
+        f"\n{PROBLEMS} problems, at most {LIMIT} attempts, 64 slots, 5 seeds; "
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
+    )
+
+
+if __name__ == "__main__":
+    main()
