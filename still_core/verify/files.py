@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any, NamedTuple, TextIO
 
 from still_core.errors import ConfigError, explain
 from still_core.problems.problem import AnswerKind
 from still_core.verify.answer import Answer
+from still_core.verify.audit import Disagreement
 from still_core.verify.conventions import Conventions
 from still_core.verify.pool import VerifierPool
 from still_core.verify.verdict import Verdict
@@ -52,8 +54,16 @@ class FileSummary:
         return lines
 
 
-def read_pair(line: str) -> Answer:
-    """One row as an answer.
+class Pair(NamedTuple):
+    """A row of the input."""
+
+    id: Any
+    """As the file has it; the output repeats it."""
+    answer: Answer
+
+
+def read_pair(line: str) -> Pair:
+    """One row as a pair.
 
     Raises:
         ValueError: not a JSON object, or a field is missing or of the wrong type.
@@ -70,13 +80,14 @@ def read_pair(line: str) -> Answer:
     choices = row.get("choices") or ()
     if not isinstance(choices, list | tuple):
         raise ValueError("choices is not a list")
-    return Answer(
+    answer = Answer(
         id=str(row["id"]),
         gold=_as_text(row["gold"], "gold"),
         pred=_as_text(row["pred"], "pred"),
         kind=AnswerKind(kind),
         choices=tuple(str(choice) for choice in choices),
     )
+    return Pair(row["id"], answer)
 
 
 def _as_text(value: Any, name: str) -> str:
@@ -114,21 +125,51 @@ def verify_file(
         out = target.open("w", encoding="utf-8")
     except OSError as error:
         raise ConfigError(explain("--output", got=str(target), expected=str(error))) from error
-    summary, started = FileSummary(), time.perf_counter()
+    summary = FileSummary(disagreements=0 if audit else None)
+    started = time.perf_counter()
     with (
         out,
         VerifierPool(workers=workers, deadline_s=deadline_s, conventions=conventions) as pool,
+        _Aside(target.with_name(target.name + ".disagreements.jsonl")) as disagreements,
     ):
-        for answer, verdict in _judged(source, target, pool, workers, summary):
-            out.write(json.dumps(_row(answer, verdict), ensure_ascii=False) + "\n")
+        for pair, verdict, opinion in _judged(source, target, pool, workers, audit, summary):
+            out.write(json.dumps(_row(pair, verdict), ensure_ascii=False) + "\n")
             summary.outcomes[str(verdict.outcome)] += 1
+            if opinion is not None and (found := opinion.result()) is not None:
+                disagreements.write(found.to_row())
+                summary.disagreements = (summary.disagreements or 0) + 1
     summary.seconds = time.perf_counter() - started
     return summary
 
 
-def _row(answer: Answer, verdict: Verdict) -> dict[str, Any]:
+class _Aside:
+    """A JSONL file that exists only once it has a row; an old one of the same name is removed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> _Aside:
+        self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._file = self._file or self._path.open("w", encoding="utf-8")
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _row(pair: Pair, verdict: Verdict) -> dict[str, Any]:
     return {
-        "id": answer.id,
+        "id": pair.id,
         "verdict": str(verdict.outcome),
         "extracted": verdict.extracted,
         "rule": verdict.rule,
@@ -136,38 +177,42 @@ def _row(answer: Answer, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+Judged = tuple[Pair, Verdict, "Future[Disagreement | None] | None"]
+
+
 def _judged(
-    source: Path, target: Path, pool: VerifierPool, workers: int, summary: FileSummary
-) -> Iterator[tuple[Answer, Verdict]]:
-    """Answers with their verdicts, in order; at most a bounded number in flight."""
-    waiting: deque[tuple[Answer, Future[Verdict]]] = deque()
-    for answer in _answers(source, target, summary):
-        waiting.append((answer, pool.submit(answer)))
+    source: Path,
+    target: Path,
+    pool: VerifierPool,
+    workers: int,
+    audit: bool,
+    summary: FileSummary,
+) -> Iterator[Judged]:
+    """Pairs with their verdicts, in order; at most a bounded number in flight."""
+    waiting: deque[tuple[Pair, Future[Verdict], Future[Disagreement | None] | None]] = deque()
+    for pair in _pairs(source, target, summary):
+        second = pool.submit_audit(pair.answer) if audit else None
+        waiting.append((pair, pool.submit(pair.answer), second))
         while len(waiting) > IN_FLIGHT_PER_WORKER * workers or (waiting and waiting[0][1].done()):
-            first, future = waiting.popleft()
-            yield first, future.result()
-    for first, future in waiting:
-        yield first, future.result()
+            first, verdict, second = waiting.popleft()
+            yield first, verdict.result(), second
+    for first, verdict, second in waiting:
+        yield first, verdict.result(), second
 
 
-def _answers(source: Path, target: Path, summary: FileSummary) -> Iterator[Answer]:
-    quarantine = target.with_name(target.name + ".quarantine.jsonl")
-    quarantine.unlink(missing_ok=True)
-    aside: TextIO | None = None
-    try:
-        with source.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield read_pair(line)
-                except (ValueError, RecursionError) as error:
-                    aside = aside or quarantine.open("w", encoding="utf-8")
-                    record = {"line": number, "reason": str(error), "text": line[:2000]}
-                    aside.write(json.dumps(record, ensure_ascii=False) + "\n")
-                    summary.num_quarantined += 1
-                    if len(summary.quarantined) < MAX_NAMED:
-                        summary.quarantined.append(f"line {number}: {error}")
-    finally:
-        if aside is not None:
-            aside.close()
+def _pairs(source: Path, target: Path, summary: FileSummary) -> Iterator[Pair]:
+    with (
+        _Aside(target.with_name(target.name + ".quarantine.jsonl")) as quarantine,
+        source.open(encoding="utf-8", errors="replace") as lines,
+    ):
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                yield read_pair(line)
+            except (ValueError, RecursionError) as error:
+                record = {"line": number, "reason": str(error), "text": line[:2000]}
+                quarantine.write(record)
+                summary.num_quarantined += 1
+                if len(summary.quarantined) < MAX_NAMED:
+                    summary.quarantined.append(f"line {number}: {error}")

@@ -6,6 +6,7 @@ gold, pred -> read both -> same shape and values? -> outcome and rule
 from __future__ import annotations
 
 import re
+from math import gcd
 from typing import Any
 
 from still_core.verify.comparison import same_answer
@@ -58,8 +59,11 @@ def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome,
             except CapError as error:
                 cap = str(error)
                 continue
-            if rule_found is not None:
-                return Outcome.CORRECT, rule_found
+            if rule_found is None:
+                continue
+            if conventions.reduced == "lowest" and _unreduced(other) and not _unreduced(one):
+                return Outcome.WRONG, "unreduced"
+            return Outcome.CORRECT, rule_found
     if (not (wanted and found) or _PROSE.search(gold)) and _as_words(gold) == _as_words(pred):
         return Outcome.CORRECT, "words"
     if cap:
@@ -69,6 +73,17 @@ def judge_math(gold: str, pred: str, conventions: Conventions) -> tuple[Outcome,
     if not wanted:
         return Outcome.UNPARSABLE, "gold_not_read"
     return Outcome.WRONG, "compared"
+
+
+def _unreduced(items: list[Node]) -> bool:
+    """Whether a fraction of integers stands there that is not in lowest terms."""
+    for part in (part for item in items for part in item.walk() if part.op == "div"):
+        top, bottom = (arg.number for arg in part.args)
+        if top is not None and bottom is not None and bottom != 0:
+            whole = top.denominator == bottom.denominator == 1
+            if whole and gcd(top.numerator, bottom.numerator) != 1:
+                return True
+    return False
 
 
 def _as_words(text: str) -> str:

@@ -13,8 +13,18 @@ import pytest
 @pytest.fixture(scope="session")
 def row_source() -> ModuleType:
     """The module that reads labelled rows, shared with the benchmarks."""
-    path = Path(__file__).parents[2] / "benchmarks" / "verification_rows.py"
-    spec = importlib.util.spec_from_file_location("verification_rows", path)
+    return _benchmark_module("verification_rows")
+
+
+@pytest.fixture(scope="session")
+def hostile() -> ModuleType:
+    """The module that makes hostile answers, shared with the benchmarks."""
+    return _benchmark_module("verification_hostile")
+
+
+def _benchmark_module(name: str) -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

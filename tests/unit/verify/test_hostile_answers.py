@@ -1,0 +1,104 @@
+"""Hostile answers: in time, within memory, never rewarded, never run; a weak verifier fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from still_core.verify import Answer, Outcome, VerifierPool
+
+DEADLINE_S = 1.0
+ALLOWED_S = DEADLINE_S + 0.2
+
+
+def offences(
+    pool: VerifierPool, cases: Iterable[str], gold: str, canary: Path, *, enough: int = 10**9
+) -> list[str]:
+    """What went wrong, one line per case: late, rewarded, or run."""
+    found: list[str] = []
+    for case in cases:
+        started = time.perf_counter()
+        verdict = pool.verify(Answer(id="hostile", gold=gold, pred=case))
+        # The start of a worker in place of a killed one is not the answer's time.
+        seconds = min(time.perf_counter() - started, verdict.seconds)
+        if seconds > ALLOWED_S:
+            found.append(f"late by {seconds - DEADLINE_S:.2f} s: {case[:80]!r}")
+        if verdict.outcome is Outcome.CORRECT:
+            found.append(f"rewarded by {verdict.rule}: {case[:80]!r}")
+        if verdict.outcome is Outcome.ERROR:
+            found.append(f"broke the verifier ({verdict.rule}): {case[:80]!r}")
+        if canary.exists():
+            found.append(f"run: {case[:80]!r}")
+            canary.unlink()
+        if len(found) >= enough:
+            break
+    return found
+
+
+def peak_memory_mb(pid: int) -> float:
+    """Largest resident set of a process so far."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def test_no_fixed_case_is_late_rewarded_or_run(hostile: ModuleType, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    cases = hostile.fixed_cases(str(canary))
+    assert len(set(cases)) >= 300
+    with VerifierPool(deadline_s=DEADLINE_S, memory_mb=512) as pool:
+        assert offences(pool, cases, hostile.GOLD, canary) == []
+        assert pool.verify(Answer(id="a", gold="x+1", pred="1+x")).outcome is Outcome.CORRECT
+        (pid,) = pool.worker_pids()
+        assert peak_memory_mb(pid) < 512
+
+
+def test_no_generated_case_is_late_rewarded_or_run(hostile: ModuleType, tmp_path: Path) -> None:
+    with VerifierPool(deadline_s=DEADLINE_S, memory_mb=512) as pool:
+        cases = hostile.generated_cases(2_500, seed=11)
+        assert offences(pool, cases, hostile.GOLD, tmp_path / "canary") == []
+        assert pool.verify(Answer(id="a", gold="x+1", pred="1+x")).outcome is Outcome.CORRECT
+        assert all(peak_memory_mb(pid) < 512 for pid in pool.worker_pids())
+
+
+@pytest.mark.slow
+def test_no_generated_case_of_50_000_is_late_rewarded_or_run(
+    hostile: ModuleType, tmp_path: Path
+) -> None:
+    with VerifierPool(deadline_s=DEADLINE_S, memory_mb=512) as pool:
+        cases = hostile.generated_cases(50_000, seed=2025)
+        assert offences(pool, cases, hostile.GOLD, tmp_path / "canary") == []
+        assert len(pool.worker_pids()) == 1
+
+
+def test_a_weak_verifier_fails_the_same_test_in_all_three_ways(
+    hostile: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    canary = tmp_path / "canary"
+    cases = [
+        rf"\boxed{{__import__('pathlib').Path('{canary}').touch()}}",
+        "x + 7919",
+        "factorial(10**8) + x",
+    ]
+    # No deadline to speak of: what is late must be seen to be late.
+    with VerifierPool(deadline_s=2.5, worker_module="weak_worker") as pool:
+        found = offences(pool, cases, hostile.GOLD, canary)
+    assert [line.split()[0].rstrip(":") for line in found] == ["run", "rewarded", "late"]
+
+
+def test_the_deadline_kills_a_worker_that_hangs_and_the_pool_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    with VerifierPool(deadline_s=0.3, worker_module="weak_worker") as pool:
+        slow = pool.verify(Answer(id="a", gold="y", pred="factorial(10**8) + x"))
+        (after,) = pool.worker_pids() or [0]
+        quick = pool.verify(Answer(id="b", gold="y", pred="x + 7919"))
+    assert (slow.outcome, slow.rule) == (Outcome.TIMEOUT, "deadline")
+    assert 0.3 <= slow.seconds < 0.5
+    assert after == 0
+    assert quick.outcome is Outcome.CORRECT
