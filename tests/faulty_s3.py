@@ -95,7 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._serve()
+        try:
+            self._serve()
+        except ConnectionError:
+            # The client's patience ended first.
+            self.close_connection = True
 
     do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from still_core.rollout.bank import Filter, RolloutBank
 
 StoreRoot = Annotated[
-    str, Parameter(help="Root of the object store: a folder or s3://bucket/prefix.")
+    str,
+    Parameter(
+        env_var="STILL_STORE", help="Root of the object store: a folder or s3://bucket/prefix."
+    ),
 ]
 Problem = Annotated[str | None, Parameter(help="Problem id or digest.")]
 Policy = Annotated[str | None, Parameter(help="Policy digest, or its first digits.")]

@@ -244,7 +244,13 @@ class Store:
         objects = manifest.objects
         if self._caches():
             _in_parallel(self._object_path, list(set(objects.values())))
-        folder = self._cache.tree(manifest.digest, objects, self._fetch_object)
+        try:
+            folder = self._cache.tree(manifest.digest, objects, self._fetch_object)
+        except OSError as error:
+            what = f"can not unpack {handle.name} in the local cache ({error})"
+            raise StoreError(
+                explain(what, remedy="free space there, or set STILL_CACHE")
+            ) from error
         crashpoint("after-fetch")
         return folder
 
@@ -479,10 +485,14 @@ class Store:
                 raise _damaged(key, ref, target.stat().st_size, sha256_of(target))
 
     def _fetch_object(self, ref: ObjectRef, target: Path) -> None:
-        if self._caches():
-            os.link(self._object_path(ref), target)
-        else:
+        if not self._caches():
             self._download(ref.key, ref, target)
+            return
+        try:
+            os.link(self._object_path(ref), target)
+        except FileNotFoundError:
+            # Another process trimmed the cache in between.
+            os.link(self._object_path(ref), target)
 
     def _arrow(self, handle: Handle) -> pa.Table:
         return decode_table(self.read_bytes(handle, TABLE_FILE), f"{handle.name}/{TABLE_FILE}")
@@ -518,8 +528,9 @@ def _open_backend(root: str, retry: RetryPolicy | None) -> Backend:
 
 
 def _default_cache(backend: Backend) -> Path:
-    if backend.is_local:
-        return Path(backend.root) / ".cache"
+    root = Path(backend.root)
+    if backend.is_local and (not root.exists() or os.access(root, os.W_OK)):
+        return root / ".cache"
     folder = os.environ.get("STILL_CACHE")
     return Path(folder) if folder else Path.home() / ".cache" / "still"
 
