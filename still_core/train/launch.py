@@ -61,14 +61,17 @@ def run_job(
     failures = 0
     while True:
         resume = latest_checkpoint(store, job, job_digest)
+        attempt = _Attempt(job, store, (model_digest, job_digest), resume, progress)
         try:
-            return _Attempt(job, store, (model_digest, job_digest), resume, progress).run()
+            return attempt.run()
         except _RanksLost as lost:
             failures += 1
-            if failures > job.resources.max_failures:
+            # What fails by itself before its first step fails again: only lost ranks deserve more.
+            hopeless = not lost.died and not attempt.took_steps
+            if hopeless or failures > job.resources.max_failures:
                 raise TrainingError(
                     explain(
-                        f"training {job.name} failed {failures} times",
+                        f"training {job.name} failed, attempt {failures}",
                         got=str(lost),
                         remedy="see the logs of the ranks in Ray's session folder",
                     )
@@ -99,6 +102,10 @@ def latest_checkpoint(store: Store, job: SftJob | DpoJob, job_digest: str) -> Ch
 class _RanksLost(Exception):
     """A rank died, hung or failed; the others were ended."""
 
+    def __init__(self, why: str, *, died: bool) -> None:
+        super().__init__(why)
+        self.died = died
+
 
 class _Attempt:
     """One life of all ranks together."""
@@ -117,6 +124,7 @@ class _Attempt:
         self.id = uuid.uuid4().hex[:8]
         self.parts: dict[int, dict[int, Handle]] = {}
         self.last_step_at = time.monotonic()
+        self.took_steps = False
 
     def run(self) -> Handle:
         import ray
@@ -125,7 +133,7 @@ class _Attempt:
         try:
             return self._follow(actors)
         except ray.exceptions.RayActorError as error:
-            raise _RanksLost(f"a rank died: {_first_line(error)}") from error
+            raise _RanksLost(f"a rank died: {_first_line(error)}", died=True) from error
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -157,7 +165,7 @@ class _Attempt:
                 for event in events:
                     self._take(event)
             if time.monotonic() - self.last_step_at > resources.stall_timeout_s:
-                raise _RanksLost(f"no step for {resources.stall_timeout_s:.0f} s")
+                raise _RanksLost(f"no step for {resources.stall_timeout_s:.0f} s", died=True)
         model = next((result for result in results if result is not None), None)
         if model is None:
             raise TrainingError(explain("no rank published a model", got=self.job.name))
@@ -167,7 +175,7 @@ class _Attempt:
         if isinstance(event, PartPublished):
             self._gather(event)
             return
-        self.last_step_at = time.monotonic()
+        self.last_step_at, self.took_steps = time.monotonic(), True
         if self.progress is not None:
             self.progress(_as_progress(event))
 
@@ -195,20 +203,14 @@ class _Attempt:
         del self.parts[event.step]
 
 
-def ensure_ray() -> None:
-    """Join the cluster that the environment names, or start a local one."""
-    import ray
-
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
-
-
 def _start(resources: TrainResources) -> tuple[list[Any], Any]:
     """Start one actor per rank, all or none."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    ensure_ray()
+    from still_core.rollout.cluster import connect
+
+    connect()
     options: dict[str, Any] = {
         "num_cpus": resources.cpus_per_rank,
         "num_gpus": resources.gpus_per_rank,
@@ -266,7 +268,7 @@ def _result(ref: Any) -> Handle | None:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, StillError):
             raise error.cause from None
-        raise _RanksLost(f"a rank failed: {_first_line(error.cause)}") from error
+        raise _RanksLost(f"a rank failed: {_first_line(error.cause)}", died=False) from error
     assert result is None or isinstance(result, Handle)
     return result
 
@@ -292,5 +294,6 @@ def _same_job(store: Store, published: Handle, job_digest: str) -> Handle:
 
 
 def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    """The gist of an error of Ray or torch, whose texts run over many lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].partition(". ")[0] if lines else type(error).__name__
