@@ -40,6 +40,8 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's default of 15 lets anything else on the machine starve engines and trainers.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # Local workers inherit this process's environment, so secrets are out of it while Ray starts.
     hidden = _hide_secrets() if not address else {}
     try:

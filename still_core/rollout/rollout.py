@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from pydantic import Field
 
-from still_core.identity import digest
+from still_core.identity import canonical, digest
 from still_core.recipes.section import Section
 
 
@@ -26,6 +27,12 @@ class Sampling(Section):
     def greedy(self) -> bool:
         """Whether decoding is deterministic by design."""
         return self.temperature == 0.0
+
+
+@lru_cache(maxsize=64)
+def _canonical_sampling(sampling: Sampling) -> Any:
+    """Worked out once: thousands of requests share one sampling."""
+    return canonical(sampling)
 
 
 class FinishReason(StrEnum):
@@ -69,7 +76,7 @@ class RolloutRequest:
                 self.policy_digest,
                 self.problem_digest,
                 self.prompt_digest,
-                self.sampling,
+                _canonical_sampling(self.sampling),
                 self.sample_index,
                 self.seed,
                 self.engine_build,

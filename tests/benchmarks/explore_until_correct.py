@@ -31,7 +31,8 @@ from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
 
 LIMIT = 20
-PROBLEMS = 1000
+PROBLEMS = 300
+SEEDS = range(5)
 
 
 class SimulatedPool:
@@ -42,32 +43,33 @@ class SimulatedPool:
 
     def __init__(self, pass_rate: float) -> None:
         self.pass_rate, self.clock, self.tokens = pass_rate, 0, 0
-        self.queue: list[RolloutRequest] = []
+        self.queue: dict[str, RolloutRequest] = {}
         self.running: list[tuple[int, str]] = []
         self.started: dict[str, tuple[RolloutRequest, int]] = {}
 
     def submit(self, requests: Iterable[RolloutRequest]) -> None:
-        self.queue.extend(requests)
+        self.queue.update((request.id, request) for request in requests)
 
     def cancel(self, ids: Iterable[str]) -> None:
-        gone = set(ids)
-        self.queue = [r for r in self.queue if r.id not in gone]
-        for identity in gone & set(self.started):
-            _, begun = self.started.pop(identity)
-            self.tokens += self.clock - begun
+        for identity in ids:
+            self.queue.pop(identity, None)
+            if identity in self.started:
+                self.tokens += self.clock - self.started.pop(identity)[1]
 
     def pending(self) -> int:
         return len(self.queue) + len(self.started)
 
     def poll(self, timeout_s: float = 0.0) -> list[Rollout]:
         while self.queue and len(self.started) < self.capacity:
-            request = self.queue.pop(0)
+            identity = next(iter(self.queue))
+            request = self.queue.pop(identity)
             length = int(random.Random(request.seed).lognormvariate(5, 0.6)) + 1
-            self.started[request.id] = (request, self.clock)
-            heapq.heappush(self.running, (self.clock + length, request.id))
+            self.started[identity] = (request, self.clock)
+            heapq.heappush(self.running, (self.clock + length, identity))
         while self.running:
-            self.clock, identity = heapq.heappop(self.running)
+            ends, identity = heapq.heappop(self.running)
             if identity in self.started:
+                self.clock = ends
                 request, begun = self.started.pop(identity)
                 self.tokens += self.clock - begun
                 return [self._rollout(request, self.clock - begun)]
@@ -166,19 +168,23 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for pass_rate in (0.05, 0.1, 0.3, 0.5, 0.8):
         formula = (1 - (1 - pass_rate) ** LIMIT) / pass_rate
-        wide = statistics.median(measure(pass_rate, (LIMIT,), seed)[2] for seed in range(3))
-        for waves in ((1,), (1, 1, 2, 4, 4, 8), (4,), (LIMIT,)):
-            runs = [measure(pass_rate, waves, seed) for seed in range(5)]
+        measured = {
+            waves: [measure(pass_rate, waves, seed) for seed in SEEDS]
+            for waves in ((1,), (1, 1, 2, 4, 4, 8), (LIMIT,))
+        }
+        wide = statistics.median(run[2] for run in measured[(LIMIT,)])
+        for waves, runs in measured.items():
             drawn = [run[0] for run in runs]
             ticks = statistics.median(run[2] for run in runs)
             middle = statistics.median(drawn)
             print(
                 f"| {pass_rate} | {waves} | {formula:.2f} | {middle:.2f} "
                 f"({min(drawn):.2f}-{max(drawn):.2f}) | {formula / middle:.2f} | "
-                f"{LIMIT / middle:.1f}x | {ticks / wide:.2f} |"
+                f"{LIMIT / middle:.1f}x | {ticks / wide:.2f} |",
+                flush=True,
             )
     print(
-        f"\n{PROBLEMS} problems, at most {LIMIT} attempts, 64 slots, 5 seeds; "
+        f"\n{PROBLEMS} problems, at most {LIMIT} attempts, 64 slots, {len(SEEDS)} seeds; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
     )
 
