@@ -281,7 +281,10 @@ def _duplicate_responses(
     spool: BinaryIO,
     losses: dict[int, tuple[str, Finding]],
 ) -> dict[int, Finding]:
-    """Responses whose thought and solution repeat another response, whatever their problem."""
+    """Responses whose thought and solution repeat another response.
+
+    A long text is a repeat whatever its problem; short ones of two problems may agree by chance.
+    """
     alive = [rank for rank, place in enumerate(survivors.places) if place not in losses]
     if not alive or not sum(survivors.sizes):
         return {}
@@ -290,8 +293,15 @@ def _duplicate_responses(
     flat = np.asarray(np.memmap(spool, np.uint32, "r", shape=(int(starts[-1]),)))
     alive.sort(key=survivors.keys.__getitem__)
     bands = np.stack(survivors.bands)
+    _, owner = np.unique(np.array(survivors.problems), return_inverse=True)
     found = search(
-        flat, starts, np.array(alive, np.int64), bands, threshold=recipe.duplicate_jaccard
+        flat,
+        starts,
+        np.array(alive, np.int64),
+        bands,
+        threshold=recipe.duplicate_jaccard,
+        owner=owner.astype(np.int64),
+        min_size=recipe.min_duplicate_tokens,
     )
     digests = survivors.text_digests
     return {

@@ -88,7 +88,16 @@ def sign_bands(shingles: U32) -> U64:
     return band_keys(sign(shingles, *_permutations()), ROWS)
 
 
-def search(flat: U32, starts: I64, order: I64, bands: U64, *, threshold: float) -> list[Duplicate]:
+def search(
+    flat: U32,
+    starts: I64,
+    order: I64,
+    bands: U64,
+    *,
+    threshold: float,
+    owner: I64 | None = None,
+    min_size: int = 0,
+) -> list[Duplicate]:
     """Find duplicates among signed texts.
 
     Args:
@@ -97,10 +106,15 @@ def search(flat: U32, starts: I64, order: I64, bands: U64, *, threshold: float) 
         order: the texts to compare, in the order in which they claim to be kept.
         bands: [texts, BANDS] keys.
         threshold: least Jaccard similarity.
+        owner: [texts] a number for what each text belongs to; by default all belong together.
+        min_size: texts of fewer shingles repeat only texts of the same owner.
     """
+    owner = np.zeros(len(bands), np.int64) if owner is None else owner
     distinct, buckets = np.unique(bands, return_inverse=True)
     band_of = buckets.reshape(bands.shape).astype(np.int64)
-    near, similarity, _ = first_near(flat, starts, order, threshold, band_of, len(distinct))
+    near, similarity, _ = first_near(
+        flat, starts, order, threshold, band_of, len(distinct), owner, min_size
+    )
     return [
         Duplicate(index=int(i), of=int(near[i]), jaccard=float(similarity[i]))
         for i in np.flatnonzero(near >= 0)

@@ -371,12 +371,13 @@ def least_plausible_words(
 
 
 @njit(cache=True, nogil=True)
-def _first_near(flat, starts, order, threshold, band_of, num_buckets):  # type: ignore[no-untyped-def]
+def _first_near(flat, starts, order, threshold, band_of, num_buckets, owner, min_size):  # type: ignore[no-untyped-def]
     """For every text the kept text it is near to and their similarity; -1 for kept texts.
 
     Texts are taken in `order`. A text is compared with the kept texts that share a bucket with it,
     by exact Jaccard similarity; it is dropped when any reaches the threshold. `band_of[i, b]` is
-    the bucket of text i in band b, numbered over all bands.
+    the bucket of text i in band b, numbered over all bands. Texts of fewer than `min_size` shingles
+    are compared only where they have the same owner.
     """
     n, bands = band_of.shape
     head = np.full(num_buckets, -1, np.int64)
@@ -397,7 +398,8 @@ def _first_near(flat, starts, order, threshold, band_of, num_buckets):  # type: 
                     seen[j] = i
                     other = flat[starts[j] : starts[j + 1]]
                     small, large = min(len(own), len(other)), max(len(own), len(other))
-                    if small >= threshold * large:
+                    comparable = owner[i] == owner[j] or large >= min_size
+                    if comparable and small >= threshold * large:
                         checks += 1
                         value = _jaccard(own, other)
                         if value >= threshold and value > similarity[i]:
@@ -456,8 +458,17 @@ def longest_blob(text: str) -> tuple[int, int]:
 
 
 def first_near(
-    flat: U32, starts: I64, order: I64, threshold: float, band_of: I64, num_buckets: int
+    flat: U32,
+    starts: I64,
+    order: I64,
+    threshold: float,
+    band_of: I64,
+    num_buckets: int,
+    owner: I64,
+    min_size: int,
 ) -> tuple[I64, npt.NDArray[np.float64], int]:
     """(kept text that each text is near to or -1, their similarity, exact comparisons made)."""
-    near, similarity, checks = _first_near(flat, starts, order, threshold, band_of, num_buckets)
+    near, similarity, checks = _first_near(
+        flat, starts, order, threshold, band_of, num_buckets, owner, min_size
+    )
     return near, similarity, int(checks)

@@ -41,7 +41,7 @@ _THRESHOLDS: dict[str, tuple[str, ...]] = {
     ),
     "scripts": ("max_foreign_letters",),
     "duplicate_problem": ("duplicate_jaccard", "shingle_tokens"),
-    "duplicate_response": ("duplicate_jaccard", "shingle_tokens"),
+    "duplicate_response": ("duplicate_jaccard", "shingle_tokens", "min_duplicate_tokens"),
 }
 
 

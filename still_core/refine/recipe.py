@@ -126,6 +126,12 @@ class CleanRecipe(Section):
         le=1.0,
         description="Least Jaccard similarity of shingle sets that makes two texts duplicates.",
     )
+    min_duplicate_tokens: int = Field(
+        default=64,
+        ge=0,
+        le=1_000_000,
+        description="Shorter responses (in shingles) repeat only responses to the same problem.",
+    )
 
     @field_validator("rules")
     @classmethod

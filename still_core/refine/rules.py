@@ -148,20 +148,22 @@ def _numbered_loop(thought: str, recipe: CleanRecipe) -> Finding | None:
     or more in every turn.
     """
     tokens = token_hashes(thought, masked=True)
-    start, period, covered = longest_loop(
-        tokens,
-        min_tokens=recipe.min_loop_tokens,
-        min_turns=recipe.min_numbered_loop_turns,
-        size=4,
-    )
-    if not period:
-        return None
-    words = np.count_nonzero(tokens[start : start + period] & np.uint64(1))
-    exact = token_hashes(thought)[start : start + covered]
-    changes = np.count_nonzero(exact[period:] != exact[:-period]) / (covered / period - 1.0)
-    if words < recipe.min_numbered_loop_words or changes > recipe.max_numbered_loop_changes:
-        return None
-    return _loop("numbered_loop", period, covered, recipe.min_numbered_loop_turns)
+    exact = token_hashes(thought)
+    for size in (4, recipe.repetition_ngram_tokens):
+        start, period, covered = longest_loop(
+            tokens,
+            min_tokens=recipe.min_loop_tokens,
+            min_turns=recipe.min_numbered_loop_turns,
+            size=size,
+        )
+        if not period:
+            continue
+        words = np.count_nonzero(tokens[start : start + period] & np.uint64(1))
+        looped = exact[start : start + covered]
+        changes = np.count_nonzero(looped[period:] != looped[:-period]) / (covered / period - 1.0)
+        if words >= recipe.min_numbered_loop_words and changes <= recipe.max_numbered_loop_changes:
+            return _loop("numbered_loop", period, covered, recipe.min_numbered_loop_turns)
+    return None
 
 
 def _loop(reason: str, period: int, covered: int, threshold: float) -> Finding:

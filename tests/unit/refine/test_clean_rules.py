@@ -164,7 +164,8 @@ def test_a_rule_can_be_left_out_and_an_unknown_one_is_refused() -> None:
 
 def test_a_repeated_problem_counts_once_but_its_several_responses_stay() -> None:
     text = (
-        "Find the number of ordered pairs (a, b) of positive integers such that a + b = 2024 holds."
+        "Find the number of ordered pairs (a, b) of positive integers such that a + b = 2024 holds, "
+        "where two pairs count as different whenever they differ in their first or second number."
     )
     same = digest(["one"])
     rows = [
@@ -287,3 +288,14 @@ def test_a_short_bucket_is_filled_from_the_others_or_shrinks_the_mixture() -> No
     assert filled == {"hard_math": 2, "normal_math": 14, "other": 14}
     shrunk = plan_quotas(available, MixRecipe(target_size=30, fill=False))
     assert shrunk == {"hard_math": 2, "normal_math": 10, "other": 10}
+
+
+def test_short_responses_of_different_problems_may_agree_by_chance() -> None:
+    recipe = CleanRecipe(rules=("duplicate_response",))
+    short = {"thought": "1f>i\n\n2i>e", "solution": "\\boxed{A}"}
+    apart = [row(1, **short), row(2, **short)]
+    assert len(clean(apart, recipe).kept) == 2
+    same = [row(1, **short), row(2, problem_digest=row(1).problem_digest, **short)]
+    assert [one.id for one in clean(same, recipe).kept] == ["d0001"]
+    long = [row(1), row(2, thought=row(1).thought, solution=row(1).solution)]
+    assert [one.id for one in clean(long, recipe).kept] == ["d0001"]

@@ -112,6 +112,7 @@ def test_training_and_rollouts_see_the_same_prompt() -> None:
     made = render_demonstration(asked, Spoken(), tokenizer)
     assert made.prompt_text == asked.render(Spoken().statement, tokenizer)
     assert made.prompt_text.endswith("<|im_start|>assistant\n")
+    assert made.completion_text.endswith(f"{TOKENS[3]}{tokenizer.eos_token}")
     body = made.completion_text.removesuffix(tokenizer.eos_token)
     assert parse_response(body) == Response(thought="Two\n\nand two.", solution="It is \\boxed{4}.")
 
