@@ -29,6 +29,7 @@ from tasks.demonstrations import fingerprint_benchmarks
 from tasks.engines import engine_pools
 from tasks.evaluate import evaluate_model
 from tasks.explore import pool_is_exhausted
+from tasks.mistakes import state_mistakes_in_one_line
 from tasks.preflight import preflight
 from tasks.problems import collect_problems
 from tasks.report import compose_report, publish_report
@@ -50,6 +51,7 @@ def still_2(
         reports: local folder for reports; `reports/latest` leads to the newest.
         resources: actors, ranks, CPUs and GPUs.
     """
+    state_mistakes_in_one_line()
     run = Run(name=recipe.run_name(), store=store, resources=resources)
     files = preflight(recipe, store, resources)
     with stage_log() as stages, engine_pools():

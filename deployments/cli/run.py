@@ -46,7 +46,10 @@ def run(
     prepare_environment()
     from flows.still_2 import still_2
     from still_core.report.terminal import print_summary
+    from tasks.preflight import preflight
 
+    # The flow checks again; here a mistake is told before a server starts.
+    preflight(chosen, store, resources)
     page = still_2(recipe=chosen, store=store, reports=str(reports), resources=resources)
     print_summary(Path(page))
 

@@ -1,0 +1,91 @@
+"""A user's mistake gets one clear line and an exit code that is not 0, before any work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from still_core.miniature import random_backbone
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def still(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "deployments.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+def refused(*arguments: str) -> str:
+    done = still(*arguments)
+    assert done.returncode not in (0, None)
+    assert "Traceback" not in done.stderr + done.stdout
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (["--recipe", "minature"], "miniature, still-2-32b"),
+        (["--set", "sfft.epochs=3"], "sfft"),
+        (["--set", "sft.epoch=3"], "epochs"),
+        (["--set", "sft.epochs=three"], "sft.epochs"),
+        (["--set", "sft.epochs=0"], "greater than or equal to 1"),
+        (["--set", "explore.max_attempts=-1"], "explore.max_attempts"),
+        (["--set", "sft.learning_rate=NaN"], "sft.learning_rate"),
+        (["--set", "rounds"], "key=value"),
+        (["--resource", "train.num_ranks=0"], "train.num_ranks"),
+        (["--set", "backbone.model=./nowhere"], "no model folder there"),
+        (["--set", "problems.sources.0.path=nowhere.jsonl"], "nowhere.jsonl"),
+        (["--store", "/proc/still"], "/proc/still"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_one_line(changes: list[str], said: str, tmp_path: Path) -> None:
+    store = [] if "--store" in changes else ["--store", str(tmp_path)]
+    assert said in refused("run", *changes, *store)
+
+
+def test_unknown_keys_of_a_recipe_file_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("base: miniature\nexplore: {max_atempts: 3}\n", encoding="utf-8")
+    assert "explore.max_atempts: unknown key" in refused("run", "--recipe", str(file))
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+    assert str(file) in refused("run", "--recipe", str(file))
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("tokenizer", "no tokenizer"), ("safetensors", "no safetensors"), ("config", "config.json")],
+)
+def test_an_incomplete_model_folder_is_refused_by_what_it_lacks(
+    missing: str, said: str, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    random_backbone(model, seed=0)
+    for path in model.iterdir():
+        if missing in path.name and "generation" not in path.name:
+            path.unlink()
+    changes = ["--set", f"backbone.model={json.dumps(str(model))}", "--store", str(tmp_path / "s")]
+    assert said in refused("run", *changes)
+
+
+def test_a_model_that_brings_code_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    random_backbone(model, seed=0)
+    shutil.copy(__file__, model / "modeling_own.py")
+    changes = ["--set", f"backbone.model={json.dumps(str(model))}", "--store", str(tmp_path / "s")]
+    assert "code of its own" in refused("run", *changes)
