@@ -116,13 +116,7 @@ class _Opener:
 def _files(path: str, base: Path | None) -> list[tuple[str, _Opener]]:
     """The files behind a path, sorted by name."""
     if "://" in path:
-        import fsspec
-
-        filesystem, root = fsspec.core.url_to_fs(path)
-        protocol = path.split("://", 1)[0]
-        found = filesystem.glob(root) if _is_glob(root) else filesystem.find(root)
-        names = sorted(name for name in found if name == root or _readable(name))
-        files = [(f"{protocol}://{name}", _Opener(name, filesystem)) for name in names]
+        files = _remote_files(path)
     else:
         local = Path(path) if base is None else base / path
         if _is_glob(path):
@@ -137,6 +131,26 @@ def _files(path: str, base: Path | None) -> list[tuple[str, _Opener]]:
             explain("no data there", got=path, expected=", ".join(SUFFIXES), remedy="fix the path")
         )
     return files
+
+
+def _remote_files(path: str) -> list[tuple[str, _Opener]]:
+    """The files behind an fsspec URI.
+
+    Raises:
+        DataError: the place can not be reached or read, e.g. for lack of credentials.
+    """
+    import fsspec
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
+
+    protocol = path.split("://", 1)[0]
+    try:
+        # A cached instance would keep the credentials and endpoint of its first use.
+        filesystem, root = fsspec.core.url_to_fs(path, skip_instance_cache=True)
+        found = filesystem.glob(root) if _is_glob(root) else filesystem.find(root)
+    except (OSError, ValueError, ImportError, BotoCoreError) as error:
+        raise DataError(explain(f"can not read {path}", got=f"{error}"[:300])) from error
+    names = sorted(name for name in found if name == root or _readable(name))
+    return [(f"{protocol}://{name}", _Opener(name, filesystem)) for name in names]
 
 
 def _is_glob(path: str) -> bool:
@@ -321,8 +335,12 @@ def _document_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row |
                 yield _bad(name, line, index, "truncated_file", "the row has no end")
             index += 1
     if index == 0:
-        with _decompressed(name, opener) as stream:
-            whole = stream.read(limits.max_row_bytes + 1)
+        try:
+            with _decompressed(name, opener) as stream:
+                whole = stream.read(limits.max_row_bytes + 1)
+        except CUT_ERRORS as error:
+            yield _bad(name, 1, 0, "truncated_file", str(error))
+            return
         text = whole.removeprefix(b"\xef\xbb\xbf").strip()
         if text and text not in (b"[]",):
             held = text if len(whole) <= limits.max_row_bytes else None
@@ -346,6 +364,8 @@ def _csv_rows(
         except StopIteration:
             break
         except csv.Error as error:
+            if header is None:
+                raise DataError(explain("unreadable CSV header", got=f"{name}: {error}")) from error
             yield _bad(name, start, index, "bad_csv", str(error))
             index, start = index + 1, lines.line + 1
             reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -354,11 +374,20 @@ def _csv_rows(
             yield _bad(name, start, index, "truncated_file", str(error))
             break
         if header is None:
-            header = cells
+            header = _csv_header(name, cells)
         elif cells:
             yield _csv_row(name, start, index, header, cells, limits)
             index += 1
         start = lines.line + 1
+
+
+def _csv_header(name: str, cells: list[str]) -> list[str]:
+    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if twice or any(_SURROGATE.search(cell) for cell in cells):
+        raise DataError(
+            explain("unreadable CSV header", got=f"{name}: {cells}", expected="names, each once")
+        )
+    return cells
 
 
 class _CsvLines:
@@ -443,7 +472,7 @@ def _zip_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row | Quar
             inner = _ZipOpener(archive, member)
             try:
                 yield from _file_rows(f"{name}!{member}", inner, limits)  # type: ignore[arg-type]
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            except (zipfile.BadZipFile, NotImplementedError, RuntimeError, *CUT_ERRORS) as error:
                 yield _bad(f"{name}!{member}", 1, 0, "truncated_file", str(error))
 
 
@@ -485,7 +514,7 @@ def _hub_rows(path: str) -> Iterator[Row | Quarantined]:
                 yield _bad(path, index + 1, index, str(error.args[0]), str(error.args[1]))
                 continue
             yield Row(file=path, line=index + 1, index=index, value=value)
-    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             explain("can not read the hub data set", got=f"{path}: {error}"[:400])
         ) from error

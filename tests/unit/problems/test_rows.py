@@ -226,3 +226,41 @@ def test_empty_files_hold_no_rows(tmp_path: Path) -> None:
         assert rows_of(tmp_path / name) == []
     (tmp_path / "d.json").write_text("[]")
     assert rows_of(tmp_path / "d.json") == []
+
+
+def test_a_cut_gzip_document_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json.gz"
+    whole = gzip.compress(json.dumps({"problem": "x" * 5000, "n": list(range(3000))}).encode())
+    file.write_bytes(whole[:-400])
+    assert places(rows_of(file)) == [(1, 0, "truncated_file")]
+
+
+@pytest.mark.parametrize("header", ["a,a", "a,\udcff"])
+def test_a_csv_header_that_would_lose_columns_is_refused(header: str, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(header.encode("utf-8", "surrogateescape") + b"\n1,2\n")
+    with pytest.raises(DataError, match="unreadable CSV header"):
+        rows_of(file)
+
+
+def test_a_damaged_member_of_an_archive_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "rows.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", '{"a": 1}\n' * 500)
+        archive.writestr("b.jsonl", '{"a": 2}\n')
+    broken = bytearray(file.read_bytes())
+    broken[45:60] = b"\xff" * 15
+    file.write_bytes(broken)
+    found = rows_of(file)
+    assert any(isinstance(item, Quarantined) for item in found)
+    assert isinstance(found[-1], Row)
+    assert found[-1].value == {"a": 2}
+
+
+def test_a_bucket_that_can_not_be_reached_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(DataError, match="can not read s3://nowhere"):
+        list(read_rows("s3://nowhere/rows.jsonl"))
