@@ -11,7 +11,6 @@ reference's log-probs and in the NLL term alike, in chosen and rejected response
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,7 +147,7 @@ def dpo_trainer(
         model=model,
         # A second name of the same weights, dropped below: without it TRL loads a whole reference
         # model, or hashes the weights, which it can not do for sharded ones.
-        ref_model=copy.copy(model),
+        ref_model=_same_model(model),
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt_ids": [[0]]}),
         processing_class=tokenizer,
@@ -156,6 +155,13 @@ def dpo_trainer(
     trainer.ref_model = None
     trainer.precompute_ref_logps = True
     return trainer
+
+
+def _same_model(model: Any) -> Any:
+    """Another module object with the very same parameters (`copy.copy` fails on FSDP2 modules)."""
+    twin = object.__new__(type(model))
+    twin.__dict__.update(model.__dict__)
+    return twin
 
 
 def reference_logprobs(
@@ -166,6 +172,7 @@ def reference_logprobs(
     Each rank does its share of the pairs and all get all of it.
     """
     import torch
+    import torch.distributed.fsdp
 
     lengths = [row.num_tokens() for row in rows]
     max_tokens = place.resources.micro_batch_tokens // 2
@@ -182,6 +189,11 @@ def reference_logprobs(
             found[row.id] = (sums[0], sums[1])
     if place.num_ranks == 1:
         return found
+    # FSDP2 leaves the last group of weights gathered after a forward; the optimiser, made next, must
+    # see the shards.
+    for module in trainer.model.modules():
+        if isinstance(module, torch.distributed.fsdp.FSDPModule):
+            module.reshard()
     shares: list[Any] = [None] * place.num_ranks
     torch.distributed.all_gather_object(shares, found)
     return {name: sums for share in shares for name, sums in share.items()}

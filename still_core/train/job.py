@@ -55,7 +55,7 @@ class TrainingJob:
 
     def checkpoints_name(self) -> str:
         """Name of this job's checkpoints in the store."""
-        return f"{self.name}/checkpoints"
+        return f"{self.name}/checkpoints/{self.version}"
 
 
 @dataclass(frozen=True, kw_only=True)
