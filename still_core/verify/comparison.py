@@ -27,6 +27,7 @@ MAX_ITEMS = 60
 """Longest list that is compared without order."""
 
 _ALL_REALS = re.compile(r"(?:all|any|every)?\s*(?:the )?reals?(?: numbers?)?", re.IGNORECASE)
+_NOT_EXISTING = frozenset({"dne", "does not exist"})
 _INEQUALITIES = frozenset({"<", ">", "<=", ">=", "!="})
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _SCALARS = frozenset({"num", "sym", "add", "mul", "div", "neg", "pow", "call", "bound", "pm", "mp"})
@@ -52,7 +53,7 @@ class _Comparison:
         self.conventions = conventions
 
     def answers(self, gold: list[Node], pred: list[Node]) -> str | None:
-        gold, pred = _signs_resolved(gold), _signs_resolved(pred)
+        gold, pred = (_signs_resolved(_without_conditions(items)) for items in (gold, pred))
         if len(gold) == len(pred) == 1:
             return self.items(gold[0], pred[0])
         if len(gold) == 1 and (rule := self.collection_and_list(gold[0], pred)):
@@ -150,7 +151,9 @@ class _Comparison:
     def words(self, gold: Node, pred: Node) -> str | None:
         if gold.op == pred.op == "words":
             wanted = plain_words(gold.name)
-            return "words" if wanted and wanted == plain_words(pred.name) else None
+            found = plain_words(pred.name)
+            same = wanted == found or {wanted, found} <= _NOT_EXISTING
+            return "words" if wanted and same else None
         for one, other in ((gold, pred), (pred, gold)):
             value = _NUMBER_WORDS.get(one.name.lower()) if one.op == "words" else None
             if value is not None and other.op == "num":
@@ -285,6 +288,9 @@ class _Comparison:
             )
             return "matrix" if same else None
         matrix, other = (gold, pred) if gold.op == "matrix" else (pred, gold)
+        if other.op == "group" and all(row.op == "group" for row in other.args):
+            listed = Node("matrix", tuple(Node("row", row.args) for row in other.args))
+            return self.matrices(matrix, listed)
         cells = [cell for row in matrix.args for cell in row.args]
         flat = len(matrix.args) == 1 or all(len(row.args) == 1 for row in matrix.args)
         if other.op == "group" and flat and len(cells) > 1:
@@ -316,6 +322,18 @@ class _Comparison:
         based, other = (gold, pred) if gold.op == "based" else (pred, gold)
         digits = number(int(based.name)) if based.name.isascii() and based.name.isdigit() else None
         return "base" if digits == replace(other, places=0) else None
+
+
+def _without_conditions(items: list[Node]) -> list[Node]:
+    r"""Items without what only says which values a name takes: `k\pi, k \in \mathbb{Z}`."""
+
+    def is_condition(item: Node) -> bool:
+        if item.op != "chain" or item.name != "in" or item.args[0].op != "sym":
+            return False
+        others = {name for other in items if other is not item for name in free_symbols(other)}
+        return item.args[1].op == "sym" and item.args[0].name in others
+
+    return [item for item in items if not is_condition(item)] or items
 
 
 def _union(items: list[Node]) -> Node:
@@ -366,7 +384,7 @@ def _is_label(node: Node) -> bool:
         return node.name not in ("oo", "pi", "e", "i")
     if node.op == "call" and node.name.startswith("fn:"):
         return True
-    if node.op == "call" and node.name == "abs":
+    if (node.op == "call" and node.name == "abs") or (node.op == "bound" and node.name == "diff"):
         return _is_label(node.args[0])
     if node.op in ("mul", "div", "ratio", "group"):
         return all(_is_label(arg) for arg in node.args)

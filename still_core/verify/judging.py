@@ -19,6 +19,8 @@ from still_core.verify.verdict import Outcome
 
 _TEXT_COMMAND = re.compile(r"\\(?:text[a-z]{0,4}|math[a-z]{2,4}|mbox|operatorname)(?![a-zA-Z])")
 _PROSE = re.compile(r"[A-Za-z]{3}")
+_LOG = re.compile(r"\\log(?![a-zA-Z]|\s*_)")
+"""A logarithm without base is natural, or to base 10: both are read."""
 _DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*", re.ASCII)
 _CLOCK = re.compile(
     r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*",
@@ -99,6 +101,8 @@ def _readings(text: str) -> list[list[Node]]:
     variants = [(text, False)]
     if "/" in text:
         variants.append((text, True))
+    if "log" in text and _LOG.search(text):
+        variants.append((_LOG.sub(r"\\lg ", text), False))
     if _DECIMAL_COMMA.fullmatch(text):
         variants.append((text.replace(",", "."), False))
     for variant, loose in variants:

@@ -409,12 +409,22 @@ class _Reader:
                 for _ in range(stars):
                     node = Node("call", (node,), "dagger")
             else:
-                node = Node("pow", (node, self.exponent()))
+                node = self.inverse(node) or Node("pow", (node, self.exponent()))
             node = self.postfix(node)
             if self.is_op("^", "**"):
                 return self.power_of(node)
         self.depth -= 1
         return node
+
+    def inverse(self, node: Node) -> Node | None:
+        r"""`f^{-1}(x)`: the inverse function's value, not a power."""
+        start = self.at
+        if node.op != "sym" or node.name not in _FUNCTION_LETTERS:
+            return None
+        if self.exponent() == number(-1) and self.is_op("("):
+            return self.symbol(f"{node.name}^-1")
+        self.at = start
+        return None
 
     def conjugations(self) -> int:
         r"""How many stars or daggers stand as exponent (`A^{\ast\ast}`, `A^H`); 0 where none
@@ -600,7 +610,7 @@ class _Reader:
             self.at += 1
             name = f"{name}_{self.group_text()}"
         name += "'" * primes
-        if self.is_op("(") and name.rstrip("'").split("_")[0] in _FUNCTION_LETTERS:
+        if self.is_op("(") and re.split(r"[_^']", name)[0] in _FUNCTION_LETTERS:
             self.at += 1
             inner = self.bracketed("(")
             args = inner.args if inner.op == "group" else (inner,)

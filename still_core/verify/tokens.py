@@ -66,6 +66,14 @@ _DOUBLED_NAME = re.compile(
     r"\\\\(?=(?:[dt]?frac|sqrt|text|pi|left|right|boxed|cdot|times)(?![a-zA-Z]))"
 )
 _SINGLE = re.compile(r"(?<!\\)\\[a-zA-Z]")
+_REPEATED = re.compile(
+    r"(?<![0-9.])([0-9]{0,40})\.([0-9]{0,40})\\(?:overline|bar|dot)\s*\{?([0-9]{1,40})\}?", re.ASCII
+)
+_ROUND = re.compile(
+    r"(?<![0-9.])([0-9]{1,40})\.([0-9]{0,6}?)([0-9]{1,6})\3\3+(?:\.\.\.|\\[lc]?dots(?![a-z]))",
+    re.ASCII,
+)
+_ELLIPSIS = re.compile(r"\\[ch]?dots[mbco]?(?![a-zA-Z])|\.\.\.")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BINOMIALS = re.compile(r"\\[dt]binom(?![a-zA-Z])")
 _TEXT = re.compile(
@@ -90,12 +98,21 @@ def clean(text: str) -> str:
         text = text.replace("\\\\\\\\", "\0").replace("\\\\", "\\").replace("\0", "\\\\")
     elif "\\begin" not in text:
         text = _DOUBLED_NAME.sub(r"\\", text)
+    text = _ELLIPSIS.sub(r"\\ldots ", _REPEATED.sub(_repeating, _ROUND.sub(_repeating, text)))
     text = text.replace("\\\\", "\0")  # a row's end, out of the way of `\\ ` and `\\[`
     text = _DROPPED.sub(" ", _SPACES.sub(" ", _LEFT_DOT.sub(" ", text)))
     text = _ENVIRONMENT.sub(" ", _THIN.sub("", _THIN_COMMA.sub(",", text)))
     text = _DISPLAY.sub(" ", _ROW_GAP.sub("\0", text)).replace("\0", "\\\\ ")
     text = _GROUPED_COMMA.sub(",", text)
     return _BINOMIALS.sub(r"\\binom", _FRACTIONS.sub(r"\\frac", text)).strip()
+
+
+def _repeating(match: re.Match[str]) -> str:
+    r"""`0.1\overline{6}` and `0.1666...` as a fraction."""
+    whole, fixed, period = match[1] or "0", match[2], match[3]
+    top = int(whole + fixed + period) - int(whole + fixed)
+    bottom = (10 ** len(period) - 1) * 10 ** len(fixed)
+    return rf"\frac{{{top}}}{{{bottom}}}"
 
 
 def tokenize(text: str) -> list[Token]:
