@@ -164,7 +164,7 @@ def test_a_rule_can_be_left_out_and_an_unknown_one_is_refused() -> None:
 
 def test_a_repeated_problem_counts_once_but_its_several_responses_stay() -> None:
     text = (
-        "Find the number of ordered pairs (a, b) of positive integers such that a + b = 2024 holds, "
+        "Find the number of ordered pairs (a, b) of positive integers with a + b = 2024, "
         "where two pairs count as different whenever they differ in their first or second number."
     )
     same = digest(["one"])
