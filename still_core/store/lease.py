@@ -8,6 +8,7 @@ once. Every step is a conditional put, so of two newcomers one wins.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import threading
@@ -23,6 +24,8 @@ from still_core.store.backend import Backend
 from still_core.store.crashpoint import crashpoint
 from still_core.store.document import seal, unseal
 from still_core.store.names import check_name
+
+log = logging.getLogger(__name__)
 
 MARGIN = 0.25
 """Share of the time to live that a newcomer waits on top, for slow stores."""
@@ -81,7 +84,11 @@ class Lease:
         crashpoint("before-release")
         if not self._lost:
             free = replace(self._state, beat=self._state.beat + 1, released=True)
-            self._backend.replace(self._key, seal(asdict(free)), tag=self._tag)
+            try:
+                self._backend.replace(self._key, seal(asdict(free)), tag=self._tag)
+            except StoreError as error:
+                # The work is done and published: the lease ends by itself after its time to live.
+                log.warning("%s was not released: %s", self._key, error)
 
     def __enter__(self) -> Lease:
         return self
