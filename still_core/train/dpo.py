@@ -189,8 +189,8 @@ def reference_logprobs(
             found[row.id] = (sums[0], sums[1])
     if place.num_ranks == 1:
         return found
-    # FSDP2 leaves the last group of weights gathered after a forward; the optimiser, made next, must
-    # see the shards.
+    # FSDP2 leaves the last group of weights gathered after a forward; the optimiser, which is made
+    # next, must see the shards.
     for module in trainer.model.modules():
         if isinstance(module, torch.distributed.fsdp.FSDPModule):
             module.reshard()

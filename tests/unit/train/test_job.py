@@ -1,0 +1,83 @@
+"""What a training job is: its identity and the model folders it takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from still_core.errors import ConfigError
+from still_core.store.handle import Handle
+from still_core.train import DpoJob, DpoRecipe, SftJob, SftRecipe, TrainResources
+from still_core.train.job import folder_digest
+
+DATA = Handle(name="d", version="v", uri="u", digest="data")
+MODEL = Handle(name="m", version="v", uri="u", digest="model")
+JOB = SftJob(
+    model=MODEL,
+    demonstrations=DATA,
+    prompt="bare",
+    sft=SftRecipe(),
+    seed=0,
+    name="m1",
+    version="v1",
+)
+
+
+def test_names_places_and_resources_are_no_part_of_identity() -> None:
+    identity = JOB.digest("model")
+    same = (
+        replace(JOB, name="other", version="v9"),
+        replace(JOB, resources=TrainResources(num_ranks=8)),
+        replace(JOB, demonstrations=replace(DATA, uri="elsewhere", name="x")),
+    )
+    assert {job.digest("model") for job in same} == {identity}
+
+
+def test_what_defines_the_weights_is_identity() -> None:
+    changed = [
+        JOB.digest("other model"),
+        replace(JOB, seed=1).digest("model"),
+        replace(JOB, prompt="still-2").digest("model"),
+        replace(JOB, sft=SftRecipe(epochs=2)).digest("model"),
+        replace(JOB, demonstrations=replace(DATA, digest="other")).digest("model"),
+        DpoJob(
+            model=MODEL,
+            pairs=DATA,
+            prompt="bare",
+            dpo=DpoRecipe(),
+            seed=0,
+            name="m1",
+            version="v1",
+        ).digest("model"),
+    ]
+    assert len({JOB.digest("model"), *changed}) == 7
+
+
+def test_the_identity_of_the_default_recipe_is_pinned() -> None:
+    # A change here re-trains every model of every user: raise TRAINING_VERSION on purpose only.
+    assert JOB.digest("model") == "50e44b729d43399f"
+
+
+def test_a_folder_is_known_by_its_bytes(tiny_model_dir: Path, tmp_path: Path) -> None:
+    other = tmp_path / "copy"
+    other.mkdir()
+    for path in tiny_model_dir.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    assert folder_digest(other) == folder_digest(tiny_model_dir)
+    (other / "training_args.bin").write_bytes(b"not of the model")
+    assert folder_digest(other) == folder_digest(tiny_model_dir)
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    assert folder_digest(other) != folder_digest(tiny_model_dir)
+
+
+def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ConfigError, match="not a model folder.*safetensors"):
+        folder_digest(tmp_path)
+
+
+def test_checkpoints_of_different_versions_lie_apart() -> None:
+    assert JOB.checkpoints_name() != replace(JOB, version="v2").checkpoints_name()
