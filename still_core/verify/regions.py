@@ -36,7 +36,7 @@ _NAMED = {"Reals": True, "EmptySet": False}
 def is_region(node: Node) -> bool:
     """Whether the node is a set of reals that can be asked for membership."""
     if node.op in ("union", "intersect", "minus"):
-        return all(is_region(arg) or not free_symbols(arg) for arg in node.args)
+        return all(is_region(arg) or _is_member(arg) for arg in node.args)
     if node.op == "group" and node.name == "{}":
         return all(not free_symbols(arg) for arg in node.args)
     if node.op == "group":
@@ -49,6 +49,11 @@ def is_region(node: Node) -> bool:
         signs = node.name.split()
         return set(signs) <= set(_RELATIONS) and len(free_symbols(node)) == 1
     return False
+
+
+def _is_member(node: Node) -> bool:
+    """A number in braces that its braces have left: `[0,1] \\setminus {0.5}`."""
+    return node.op in ("num", "div", "neg") and constant_value(node) is not None
 
 
 def _bounds(node: Node) -> bool:
@@ -141,6 +146,8 @@ def contains(node: Node, x: Any) -> bool:
         if node.name not in _NAMED:
             raise NoValueError(node.name)
         return _NAMED[node.name]
+    if node.op not in ("union", "intersect", "minus"):
+        raise NoValueError(node.op)
     members = [contains(arg, x) for arg in node.args]
     if node.op == "union":
         return any(members)

@@ -22,8 +22,8 @@ def significant_digits(number: Decimal) -> int:
     return len(str(abs(int(number.value * 10**number.places))).lstrip("0"))
 
 
-def stands_for(shown: Decimal, value: Fraction, min_digits: int) -> bool:
-    """Whether the decimal `shown` is `value` rounded or truncated to the places it shows.
+def stands_for(shown: Decimal, value: Fraction, min_digits: int, *, truncated: bool = True) -> bool:
+    """Whether the decimal `shown` is `value` rounded (or truncated) to the places it shows.
 
     >>> stands_for(Decimal(Fraction(3333, 10000), 4, exact=False), Fraction(1, 3), 4)
     True
@@ -32,10 +32,9 @@ def stands_for(shown: Decimal, value: Fraction, min_digits: int) -> bool:
         return False
     if shown.value.denominator == 1:
         return False
-    return abs(shown.value - value) < Fraction(1, 10**shown.places) and (
-        _towards_zero(value, shown.places) == shown.value
-        or abs(shown.value - value) * 2 <= Fraction(1, 10**shown.places)
-    )
+    if truncated and _towards_zero(value, shown.places) == shown.value:
+        return True
+    return abs(shown.value - value) * 2 <= Fraction(1, 10**shown.places)
 
 
 def _towards_zero(value: Fraction, places: int) -> Fraction:
@@ -45,14 +44,18 @@ def _towards_zero(value: Fraction, places: int) -> Fraction:
 def same_number(gold: Decimal, pred: Decimal, min_digits: int) -> bool:
     """Equality of two written numbers: exact, or one is the other rounded to what it shows.
 
-    Two decimals with the same number of places are equal only when they are identical.
+    Two decimals with the same number of places are equal only when they are identical; the shorter
+    of two must be the longer one rounded, as 15.17 is no 15.176.
     """
     if gold.value == pred.value:
         return True
     if gold.exact and pred.exact:
         return False
-    if gold.exact or (not pred.exact and pred.places < gold.places):
+    if gold.exact:
         return stands_for(pred, gold.value, min_digits)
-    if pred.exact or gold.places < pred.places:
+    if pred.exact:
         return stands_for(gold, pred.value, min_digits)
-    return False
+    if gold.places == pred.places:
+        return False
+    shorter, longer = (gold, pred) if gold.places < pred.places else (pred, gold)
+    return stands_for(shorter, longer.value, min_digits, truncated=False)
