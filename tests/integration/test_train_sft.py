@@ -179,3 +179,25 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
         )
         assert heard.heard[1] in {5, 7}, "it went on from the checkpoint of the other ranks"
         assert losses(store, model) == pytest.approx(losses(store, one), abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+def test_sixty_kills_of_two_ranks_leave_the_loss_curve_as_it_was(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    # A checkpoint after every step: most kills fall into a save.
+    resources = RESOURCES.model_copy(
+        update={"num_ranks": 2, "checkpoint_every": 1, "max_failures": 6}
+    )
+    undisturbed = train_sft(sft_job(store, tiny_model_dir, resources=resources), store)
+    rng = random.Random(1)
+    kills = 0
+    while kills < 60:
+        steps = sorted(rng.sample(range(2, 12), k=min(6, 60 - kills)))
+        killer = KillAt(*steps, seed=kills)
+        job = sft_job(store, tiny_model_dir, name=f"models/k{kills}", resources=resources)
+        model = train_sft(job, store, progress=killer)
+        kills += len(steps) - len(killer.steps)
+        assert losses(store, model) == pytest.approx(losses(store, undisturbed), abs=1e-6)
+        assert model.digest == undisturbed.digest

@@ -75,7 +75,7 @@ def test_a_folder_is_known_by_its_bytes(tiny_model_dir: Path, tmp_path: Path) ->
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ConfigError, match="not a model folder.*safetensors"):
+    with pytest.raises(ConfigError, match=r"not a model folder.*safetensors"):
         folder_digest(tmp_path)
 
 
