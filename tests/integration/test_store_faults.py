@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from still_core.errors import CorruptionError, StoreError
+from still_core.rollout.bank import RolloutBank
 from still_core.store import RetryPolicy, Store
+from still_core.store.s3 import PART_BYTES
 from tests.faulty_s3 import FaultPlan, FaultyS3
+from tests.fixtures.crash_campaign import make_rollout
 from tests.fixtures.fault_campaign import IMPATIENT, TrustingStore, run_faults
 from tests.fixtures.s3 import BUCKET, SECRET_KEY, S3Server
 
@@ -133,6 +136,38 @@ def test_a_throttled_store_recovers(proxy: FaultyS3, s3_root: str, tmp_path: Pat
     handles = [store.publish("x", str(n), {"f": b"%d" % n}) for n in range(5)]
     assert all(store.exists(handle) for handle in handles)
     assert proxy.plan.met["throttle"] > 0
+
+
+def test_a_failed_completion_that_answers_200_is_no_success(
+    proxy: FaultyS3, s3_root: str, tmp_path: Path
+) -> None:
+    proxy.plan = FaultPlan(rate=0.5, faults=("error_in_200",), seed=5)
+    store = Store(s3_root, cache=tmp_path / "cache", retry=RetryPolicy(base_s=0.01))
+    data = bytes(PART_BYTES + 1)
+    for number in range(4):
+        handle = store.publish("parts", str(number), {"f": data + bytes([number])})
+        assert store.exists(handle)
+    assert proxy.plan.met["error_in_200"] > 0
+
+
+def test_a_stale_list_hides_and_never_invents(
+    proxy: FaultyS3, s3_root: str, tmp_path: Path
+) -> None:
+    store = Store(s3_root, cache=tmp_path / "cache", retry=RetryPolicy(base_s=0.01))
+    bank = RolloutBank(store)
+    assert store.list() == []
+    assert list(bank.scan()) == []
+    handle = store.publish("x", "1", {"f": b"hello"})
+    with bank.writer(owner="o") as writer:
+        writer.append(make_rollout(0, 0))
+    proxy.plan = FaultPlan(rate=1.0, faults=("stale_list",))
+    assert store.list() == []
+    assert store.find("x", "1") == handle
+    assert list(RolloutBank(store).scan()) == []
+    assert proxy.plan.met["stale_list"] >= 2
+    proxy.plan = FaultPlan()
+    assert store.list() == [handle]
+    assert len(list(bank.scan())) == 1
 
 
 def test_an_upload_in_parts_comes_back_whole(s3_root: str, tmp_path: Path) -> None:
