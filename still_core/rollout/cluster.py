@@ -40,6 +40,8 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # A busy machine of two cores needs longer than Ray's default of a minute.
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
     # Ray's default of 15 lets anything else on the machine starve engines and trainers.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Local workers inherit this process's environment, so secrets are out of it while Ray starts.
@@ -55,7 +57,8 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
                 logging_level=logging.ERROR,
                 _temp_dir=temp_dir or os.environ.get("RAY_TMPDIR"),
             )
-    except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+    # Ray raises a plain Exception where a local node does not come up in time.
+    except Exception as error:
         raise RolloutError(
             explain(
                 "Ray does not start or answer",
