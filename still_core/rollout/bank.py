@@ -160,6 +160,7 @@ class RolloutBank:
         self._verdicts = ShardLog(store, "bank/verdicts")
         self._index = _Index()
         self._judged: dict[str, dict[str, Any]] = {}
+        self._judged_in: dict[str, str] = {}
         self._judged_shards: set[str] = set()
         self._lock = threading.RLock()
 
@@ -269,6 +270,8 @@ class RolloutBank:
         if verdicts:
             rows = [{"id": name, **verdict_row(verdict)} for name, verdict in verdicts.items()]
             self._verdicts.write(columns_of(rows, verdict_schema()), ShardWriter().next_name())
+            with self._lock:
+                self._refresh_verdicts()
 
     def regrade(
         self,
@@ -386,7 +389,9 @@ class RolloutBank:
         for shard, table in zip(shards, self._verdicts.read_light(shards), strict=True):
             self._judged_shards.add(shard.filename)
             for row in [] if table is None else table.to_pylist():
-                self._judged[row["id"]] = row
+                # An older shard may be seen later: the newest verdict counts.
+                if shard.filename >= self._judged_in.get(row["id"], ""):
+                    self._judged[row["id"]], self._judged_in[row["id"]] = row, shard.filename
 
     def _regrade_batch(
         self, verifier: BatchVerifier, light: list[dict[str, Any]], gold: Mapping[str, Problem]

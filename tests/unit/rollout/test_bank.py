@@ -265,6 +265,8 @@ def test_regrading_counts_changes_and_generates_nothing(store: Store) -> None:
     report = bank.regrade(FlippedVerifier(), [problem], batch_size=3)
     assert (report.num_in, report.unchanged, report.unknown_problem) == (5, 2, 1)
     assert report.changed == {"wrong -> correct": 2}
+    # The bank that regraded, and a fresh one, both answer with the new verdicts.
+    assert bank.get([make_rollout(2).id])[make_rollout(2).id].verifier_version == "v2"
     again = list(RolloutBank(store).scan(outcome="correct"))
     assert len(again) == 5
     assert again[0].verifier_version == "v2"
