@@ -144,9 +144,9 @@ class Cell:
             status = SandboxStatus.KILLED
         if status is None:
             status = self._converse(reply, nonce, started + timeout_s, program=program)
-        seconds = time.monotonic() - started
         if status is not None or reply.ended:
             self.close()
+        seconds = time.monotonic() - started
         return self._result(status or _judge(reply), reply, seconds)
 
     def _send(self, job: dict[str, Any], code: str, stdin: str) -> None:

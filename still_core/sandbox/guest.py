@@ -64,6 +64,7 @@ Config = dict[str, Any]
 """The host's settings: bubblewrap.BubblewrapBackend writes them."""
 
 libc = ctypes.CDLL(None, use_errno=True)
+encode = json.JSONEncoder(allow_nan=False).encode
 
 
 class Refused(Exception):
@@ -106,6 +107,8 @@ def zygote(control: socket.socket, proc: int) -> None:
     gc.collect()
     gc.freeze()
     control.send(b'{"ready": true}')
+    # Stubs are reaped at once: a dead one still counts in its run's user namespace.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 64, 3)
         if not data:
@@ -114,11 +117,6 @@ def zygote(control: socket.socket, proc: int) -> None:
             never_return(stub, config, control, proc, *descriptors)
         for each in descriptors:
             os.close(each)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            pass
 
 
 def never_return(function: Callable[..., None], *arguments: object) -> NoReturn:
@@ -144,6 +142,7 @@ def stub(
     config: Config, control: socket.socket, proc: int, channel: int, out: int, err: int
 ) -> None:
     """Make the namespaces, start the driver in them, tell the host its pidfd, and end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     control.close()
     host = socket.socket(fileno=channel)
     missing: list[str] = []
@@ -279,7 +278,7 @@ def install(program: str) -> None:
 
 def watch(host: socket.socket, near: socket.socket, pid: int) -> NoReturn:
     """Relay jobs to the executor and its replies to the host, until either ends."""
-    nonce = ""
+    nonce, session = "", False
     pidfd = os.pidfd_open(pid)
     poller = select.poll()
     for each in (host.fileno(), near.fileno(), pidfd):
@@ -293,11 +292,17 @@ def watch(host: socket.socket, near: socket.socket, pid: int) -> NoReturn:
                 os._exit(0)
             job = json.loads(data)
             nonce = job.pop("nonce")
+            session = not job["program"]
             socket.send_fds(near, [json.dumps(job).encode()], descriptors)
+            os.kill(-1, signal.SIGCONT)
             for each in descriptors:
                 os.close(each)
-        if near.fileno() in ready and not relay(host, near, nonce):
-            poller.unregister(near.fileno())
+        if near.fileno() in ready:
+            if not relay(host, near, nonce):
+                poller.unregister(near.fileno())
+            elif session:
+                # Between its blocks a session gets no processor time: nothing would bound it.
+                os.kill(-1, signal.SIGSTOP)
         if pidfd in ready:
             while relay(host, near, nonce):
                 pass
@@ -487,7 +492,8 @@ def run_block(source: bytes, namespace: dict[str, Any], number: int) -> tuple[in
             shown = compile(ast.Interactive([last]), name, "single", dont_inherit=True)
             exec(shown, namespace)
     except SystemExit as leaving:
-        return exit_status(leaving.code), ""
+        status = exit_status(leaving.code)
+        return status, "SystemExit" if status else ""
     except BaseException as error:
         show(error)
         return 1, type(error).__name__
@@ -535,12 +541,12 @@ def encode_reply(error: str, namespace: dict[str, Any], name: str | None, limit:
     value, defect = b"", "none"
     if name is not None and name in namespace:
         try:
-            value, defect = json.dumps(namespace[name], allow_nan=False).encode(), ""
+            value, defect = encode(namespace[name]).encode(), ""
         except BaseException:
             defect = "not JSON"
     if len(value) > limit:
         value, defect = b"", "too long"
-    return json.dumps({"error": error[:100], "defect": defect}).encode() + b"\n" + value
+    return encode({"error": error[:100], "defect": defect}).encode() + b"\n" + value
 
 
 def leave(status: int) -> NoReturn:

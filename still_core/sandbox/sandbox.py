@@ -178,11 +178,8 @@ class Sandbox:
             cell = self._backend.spawn()
             cell.wait_ready()
         with self._lock:
-            lacking = self._settings["warm"] - len(self._ready)
-        for _ in range(min(lacking, 2)):
-            spare = self._backend.spawn()
-            with self._lock:
-                self._ready.append(spare)
+            while len(self._ready) < self._settings["warm"]:
+                self._ready.append(self._backend.spawn())
         return cell
 
 
