@@ -45,7 +45,7 @@ SAME_GOLD = 0.5
 """Part of `containment` that is enough where numbers and gold answers agree."""
 
 _ASK = re.compile(
-    r"please reason step by step[^.]*\\boxed\{\}[^.]*\.?"
+    r"please reason step by step[^.]{0,80}\\boxed\{\}[^.]{0,80}\.?"
     r"|(?:return|put|give|write) your final (?:answer|response) (?:with)?in \\boxed\{\}\.?"
     r"|let'?s think step by step\.?|<\|\s*assistant\s*\|>",
     re.IGNORECASE,
@@ -77,7 +77,7 @@ _SAME = (
     (re.compile(r"[\u2212\u2013\u2014]"), "-"),
     (re.compile(r"\\[()\[\]]"), " "),
 )
-_FIGURE = re.compile(r"\[asy\].*?\[/asy\]|https?://\S+", re.DOTALL)
+_LINK = re.compile(r"https?://\S+")
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\W\d_a-z]")
 _WORD_OR_SIGN = re.compile(_WORD.pattern + r"|[+*/=<>^()]|(?<=[\dn)])!|-(?=\s*(?:\d|[a-z]\b|\())")
 """Words and the signs that change what a formula says. A hyphen counts as minus before a term."""
@@ -94,10 +94,19 @@ def words(statement: str) -> list[str]:
 
 def _plain(statement: str) -> str:
     text = unicodedata.normalize("NFKC", statement)
-    text = _NOTE.sub("", _FIGURE.sub(" ", _ASK.sub(" ", text)), count=2)
+    text = _NOTE.sub("", _LINK.sub(" ", _ASK.sub(" ", _without_figures(text))), count=2)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     return _ENVIRONMENTS.sub(" ", _WRAPPERS.sub(" ", text)).lower()
+
+
+def _without_figures(text: str) -> str:
+    """The text without [asy] ... [/asy]; by hand, as a pattern is quadratic on unclosed ones."""
+    kept, at = [], 0
+    while (start := text.find("[asy]", at)) >= 0 and (end := text.find("[/asy]", start)) >= 0:
+        kept.append(text[at:start])
+        at = end + len("[/asy]")
+    return " ".join([*kept, text[at:]])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

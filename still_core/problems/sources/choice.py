@@ -17,7 +17,9 @@ from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, FilteredRow, Written, register
 
 LETTERS = "ABCDEFGHIJ"
-_INLINE_OPTION = re.compile(r"(?:^|\n|\s{2,})\s*\(?([A-J])\)?\s*[.\u3001\uff0e:)\uff09]\s*(?=\S)")
+_INLINE_OPTION = re.compile(
+    r"(?:^|(?<=\n)|(?<=\s\s))\(?([A-J])\)?\s*[.\u3001\uff0e:)\uff09]\s*(?=\S)"
+)
 _DENSE_OPTION = re.compile(r"(?<![A-Za-z0-9${\\])([A-J])\s*[.\u3001\uff0e]\s*(?=\S)")
 _PAREN_OPTION = re.compile(r"(?:^|\s)\(([A-J])\)\s*(?=\S)")
 
@@ -47,7 +49,7 @@ def inline_choices(question: str) -> tuple[str, ...]:
     """Texts of options that stand lettered inside a question; () unless they run A, B, C, ..."""
     best: tuple[str, ...] = ()
     for pattern in (_INLINE_OPTION, _PAREN_OPTION, _DENSE_OPTION):
-        found = list(pattern.finditer(question))
+        found = list(pattern.finditer(question))[-len(LETTERS) :]
         # The last run A, B, C, ... counts: a letter may also stand in the question itself.
         for begin in range(len(found) - 1, -1, -1):
             run = found[begin:]

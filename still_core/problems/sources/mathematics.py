@@ -155,11 +155,21 @@ def verl(row: Any, context: Context) -> Draft:
     if not isinstance(statement, str):
         raise MalformedRow("missing_field", "prompt")
     return Draft(
-        statement=text({"prompt": _PROMPT_TAIL.sub("", statement)}, "prompt"),
+        statement=text({"prompt": _without_tail(statement)}, "prompt"),
         gold=required_gold(optional_text(row, "reward_model.ground_truth")),
         bucket=Bucket.HARD_MATH,
         domain=optional_text(row, "ability") or "math",
     )
+
+
+def _without_tail(prompt: str) -> str:
+    """The prompt without instruction and header; only its end is searched, whatever its length."""
+    body = prompt.rstrip()
+    cut = max(0, len(body) - _LONGEST_TAIL)
+    return body[:cut] + _PROMPT_TAIL.sub("", body[cut:])
+
+
+_LONGEST_TAIL = 300
 
 
 # -- benchmarks -------------------------------------------------------------------------------

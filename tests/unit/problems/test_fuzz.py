@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from still_core.problems.collect import collect
+from still_core.problems.decontaminate import fingerprint
 from still_core.problems.recipe import SourceSpec
 from still_core.problems.rows import Limits
 from still_core.problems.sources import ADAPTERS
@@ -176,3 +178,37 @@ def test_fuzzed_parquet_adds_up(tmp_path: Path) -> None:
     found = collect([SourceSpec(name="s", adapter="any", path=str(cut))])
     assert found.counts[0].adds_up
     assert "truncated_file" in found.counts[0].quarantined
+
+
+HOSTILE = {
+    "blanks": " " * 50_000 + "x",
+    "blank lines": "\n \n" * 17_000 + "x",
+    "open figures": "[asy]" * 10_000,
+    "asks": "please reason step by step " * 2_000,
+    "options": "A. " * 15_000,
+    "braces": "\\boxed{" * 6_000,
+    "fractions": "\\frac" * 10_000,
+    "commas": "1," * 25_000,
+    "marks": "#### " * 10_000,
+    "brackets": "(" * 50_000,
+    "conclusions": "the answer is " * 3_000,
+    "points": "(   7 points " * 3_000,
+}
+"""About 50 kB each, made to run patterns into the ground."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_text_takes_linear_time(name: str, tmp_path: Path) -> None:
+    text = HOSTILE[name]
+    row: dict[str, Any] = dict.fromkeys(KEYS, text)
+    row |= {"prompt": [{"role": "user", "content": text}], "source": "math", "year": "1999"}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(row))
+    started = time.process_time()
+    for adapter in ADAPTERS:
+        found = collect([SourceSpec(name="s", adapter=adapter, path=str(file))])
+        assert found.counts[0].adds_up
+        for problem in found.problems:
+            fingerprint(problem)
+    # All adapters together take about half a second; one quadratic pattern takes far longer.
+    assert time.process_time() - started < 10
