@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,3 +103,51 @@ def test_closing_leaves_no_process_behind_and_refuses_further_answers() -> None:
 def test_settings_out_of_range_are_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match="workers"):
         VerifierPool(workers=0)
+
+
+def test_a_worker_dies_with_the_process_that_owns_it() -> None:
+    script = (
+        "import os, sys\n"
+        "from still_core.verify import Answer, VerifierPool\n"
+        "pool = VerifierPool()\n"
+        "pool.verify(Answer(id='a', gold='a+b', pred='b+a'))\n"
+        "print(pool.worker_pids()[0], flush=True)\n"
+        "os._exit(1)\n"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    pid = int(done.stdout)
+    for _ in range(100):
+        if (
+            not Path(f"/proc/{pid}/cmdline").exists()
+            or not Path(f"/proc/{pid}/cmdline").read_bytes()
+        ):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"worker {pid} outlived its owner")
+
+
+def test_an_error_inside_the_verifier_is_an_error_and_never_a_wrong_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_worker.py").write_text(
+        "from still_core.verify import judging, worker\n"
+        "import sys\n"
+        "def broken(request):\n    raise KeyError('a bug')\n"
+        "judging.judge_request = broken\n"
+        "worker.serve(int(sys.argv[1]), int(sys.argv[2]))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with VerifierPool(worker_module="broken_worker") as pool:
+        verdict = pool.verify(answer("a+b", "b+a"))
+    assert (verdict.outcome, verdict.rule) == (Outcome.ERROR, "raised:KeyError")
+    assert not verdict.outcome.is_judged()
+
+
+def test_workers_are_replaced_after_their_share_of_answers() -> None:
+    with VerifierPool(memory_mb=256, recycle_after=3) as pool:
+        for n in range(8):
+            assert pool.verify(answer(f"a+{n}", f"{n}+a")).outcome is Outcome.CORRECT
+        assert len(pool.worker_pids()) <= 1
