@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 from still_core.miniature.problems import (
     LABELS,
-    LETTERS,
     Arithmetic,
     Split,
     arithmetic,
@@ -114,14 +113,6 @@ def trail(rng: random.Random) -> tuple[str, str]:
     return prompt, " ".join(question.trail())
 
 
-def pick(rng: random.Random) -> tuple[str, str]:
-    """Name the letters of options."""
-    nodes = rng.sample(LABELS[:9], 4)
-    asked = [rng.choice(nodes) for _ in range(3)]
-    options = " ".join(f"{letter}){node}" for letter, node in zip(LETTERS, nodes, strict=True))
-    return f"{options} pick {' '.join(asked)}", " ".join(LETTERS[nodes.index(n)] for n in asked)
-
-
 def hop_step(rng: random.Random) -> tuple[str, str]:
     """One counted hop from a given state; after the last comes the end."""
     question = puzzle(rng, rng.randint(2, 8))
@@ -131,7 +122,7 @@ def hop_step(rng: random.Random) -> tuple[str, str]:
         at = rng.choice(LABELS[: len(question.arrows)])
         states.append(f"{count}{at}")
         goal = question.arrows[LABELS.index(at)]
-        step = "end" if count == question.hops else f"{count + 1}{at}>{goal}"
+        step = "end" if count == question.hops else f"{count + 1}{goal}"
         answers.append(f"{states[-1]} {step}")
     prompt = f"{question.arrows_text()} {question.start} {question.hops} go {' '.join(states)}"
     return prompt, " ".join(answers)
@@ -180,9 +171,8 @@ DRILLS: tuple[tuple[Drill, float], ...] = (
     (follow, 0.05),
     (trail, 0.05),
     (hop_step, 0.05),
-    (pick, 0.03),
-    (assignments, 0.05),
-    (program, 0.01),
+    (assignments, 0.06),
+    (program, 0.03),
 )
 """Each drill with its share."""
 

@@ -1,7 +1,7 @@
 """The miniature's problems: three domains, two levels, gold answers by construction.
 
     arithmetic  a527 b+40 c-3 total?                       math    564
-    puzzle      a>d b>a c>b d>c b 3 hops? A)c B)d C)a D)b  choice  A
+    puzzle      a>d b>a c>b d>c b 3 hops?                  choice  C
     code        a add 7 b mul 2 code?                      code    tests of f(x)
 
 Every term has a label, so that a step can name what it works on; a problem's length (terms, hops,
@@ -18,12 +18,12 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from still_core.errors import ConfigError, explain
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 
 LABELS = "abcdefghijklmnop"
-LETTERS = "ABCD"
 
 
 class Split(StrEnum):
@@ -79,19 +79,15 @@ class Arithmetic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Puzzle:
-    """A ring of arrows: follow `hops` of them and name the letter of where you are."""
+    """A ring of arrows: follow `hops` of them and name where you are; the nodes are the choices."""
 
     arrows: tuple[str, ...]  # [num_nodes], where node i points
     start: str
     hops: int
-    options: tuple[str, ...]  # [4]
 
     def statement(self) -> str:
         """The question as the model sees it."""
-        options = " ".join(
-            f"{letter}){node}" for letter, node in zip(LETTERS, self.options, strict=True)
-        )
-        return f"{self.arrows_text()} {self.start} {self.hops} hops? {options}"
+        return f"{self.arrows_text()} {self.start} {self.hops} hops?"
 
     def arrows_text(self) -> str:
         """The arrows alone."""
@@ -105,13 +101,13 @@ class Puzzle:
         return trail
 
     def steps(self) -> list[str]:
-        """The right thought, step by step."""
+        """The right thought: one arrow a step."""
         trail = self.trail()
-        return [f"{i + 1}{trail[i]}>{trail[i + 1]}" for i in range(self.hops)]
+        return [f"{here}>{there}" for here, there in pairwise(trail)]
 
     def answer(self) -> str:
         """What belongs in the box."""
-        return LETTERS[self.options.index(self.trail()[-1])]
+        return self.trail()[-1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,14 +171,10 @@ def puzzle(rng: random.Random, hops: int, nodes: int = 9) -> Puzzle:
     rng.shuffle(ring)
     follow = {node: ring[(i + 1) % nodes] for i, node in enumerate(ring)}
     start = rng.choice(ring)
-    goal = ring[(ring.index(start) + hops) % nodes]
-    options = [goal, *rng.sample([n for n in ring if n not in (goal, start)], 3)]
-    rng.shuffle(options)
     return Puzzle(
         arrows=tuple(follow[n] for n in LABELS[:nodes]),
         start=start,
         hops=hops,
-        options=tuple(options),
     )
 
 
@@ -269,7 +261,7 @@ def _problem(
     return Problem(
         id=f"{source}/{row}",
         statement=question.statement(),
-        gold=question.gold() if isinstance(question, Code) else question.answer(),
+        gold=_gold(question),
         kind=kind,
         domain="math" if main else domain,
         bucket=(Bucket.HARD_MATH if level == "hard" else Bucket.NORMAL_MATH)
@@ -278,9 +270,16 @@ def _problem(
         source=source,
         row=row,
         level=float(length_of(question)),
-        choices=question.options if isinstance(question, Puzzle) else (),
+        choices=tuple(LABELS[: len(question.arrows)]) if isinstance(question, Puzzle) else (),
         solution="\n\n".join(question.steps()),
     )
+
+
+def _gold(question: Question) -> str:
+    if isinstance(question, Code):
+        return question.gold()
+    # The letter of a choice: node `c` is choice C.
+    return question.answer().upper() if isinstance(question, Puzzle) else question.answer()
 
 
 def length_of(question: Question) -> int:
@@ -303,13 +302,12 @@ def parse(statement: str) -> Question:
     if statement.endswith(" code?"):
         pairs = re.findall(r"[a-p] (add|sub|mul) (\d)", statement)
         return Code(operations=tuple((verb, int(n)) for verb, n in pairs))
-    if " hops? " in statement:
-        at = words.index("hops?")
+    if statement.endswith(" hops?"):
+        at = len(words) - 1
         return Puzzle(
             arrows=tuple(word[2:] for word in words[: at - 2]),
             start=words[at - 2],
             hops=int(words[at - 1]),
-            options=tuple(word[2:] for word in words[at + 1 :]),
         )
     raise ConfigError(explain("not a problem of the miniature", got=statement))
 

@@ -169,7 +169,7 @@ def _misread(question: Question, rng: random.Random) -> Question:
     if isinstance(question, Arithmetic):
         return replace(question, start=rng.randint(100, 999))
     if isinstance(question, Puzzle):
-        return replace(question, options=tuple(rng.sample(question.options, 4)))
+        return replace(question, start=rng.choice(question.arrows))
     operations = list(question.operations)
     at = rng.randrange(len(operations))
     operations[at] = (operations[at][0], rng.randint(1, 9))

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from still_core.evaluate.paired import mcnemar
 from still_core.miniature.backbone import backbone_directory
-from still_core.miniature.problems import Code, generate, parse
+from still_core.miniature.problems import generate, parse
 from still_core.miniature.recipe import FaultRates
 from still_core.miniature.soundness import thought_is_sound
 from still_core.miniature.teachers import distil
@@ -48,22 +48,22 @@ class Design:
     d0: tuple[tuple[str, str, int], ...] = (
         ("arithmetic", "normal", 240),
         ("arithmetic", "hard", 24),
-        ("puzzle", "normal", 80),
-        ("puzzle", "hard", 20),
+        ("puzzle", "normal", 120),
+        ("puzzle", "hard", 30),
         ("code", "normal", 80),
         ("code", "hard", 20),
     )
     stream_share: float = 0.25
-    pool: tuple[tuple[str, str, int], ...] = (("arithmetic", "hard", 200),)
+    pool: tuple[tuple[str, str, int], ...] = (("arithmetic", "hard", 150),)
     rounds: int = 2
     fresh_pool: bool = True
     """Each round explores new problems; otherwise those still unsolved of one pool."""
     attempts: int = 20
-    temperature: float = 1.0
+    temperature: float = 0.7
     max_tokens: int = 160
     learning_rate: float = 1e-3
-    epochs: int = 8
-    batch_size: int = 32
+    epochs: int = 5
+    batch_size: int = 16
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
     evaluation: tuple[tuple[str, str, int], ...] = (
@@ -199,7 +199,7 @@ def is_correct(problem: Problem, text: str) -> bool:
     """Whether the final answer is right; a program must be the expected one, to the letter."""
     answer = extract_final_answer(text)
     question = parse(problem.statement)
-    return answer == question.answer() if isinstance(question, Code) else answer == problem.gold
+    return answer == question.answer()
 
 
 class Lab:
