@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 POLL_S = 0.2
+DEATH_NOTICE_S = 10.0
+"""Within which Ray tells of a dead actor."""
 
 
 def run_job(
@@ -132,6 +134,11 @@ class _Attempt:
         actors, group = _start(self.job.resources)
         try:
             return self._follow(actors)
+        except _RanksLost as lost:
+            # The survivors of a dead rank fail in their next collective, often before the death is
+            # known.
+            lost.died = lost.died or _any_dead(actors)
+            raise
         except ray.exceptions.RayActorError as error:
             raise _RanksLost(f"a rank died: {_first_line(error)}", died=True) from error
         finally:
@@ -201,6 +208,16 @@ class _Attempt:
             },
         )
         del self.parts[event.step]
+
+
+def _any_dead(actors: list[Any]) -> bool:
+    import ray
+
+    try:
+        ray.get([actor.drain.remote() for actor in actors], timeout=DEATH_NOTICE_S)
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        return True
+    return False
 
 
 def _start(resources: TrainResources) -> tuple[list[Any], Any]:
