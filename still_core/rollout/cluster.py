@@ -40,8 +40,6 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A busy machine of two cores needs longer than Ray's default of a minute.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
     # Ray's default of 15 lets anything else on the machine starve engines and trainers.
     os.environ.setdefault("RAY_worker_niceness", "0")
     # Local workers inherit this process's environment, so secrets are out of it while Ray starts.
@@ -50,13 +48,7 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(
-                num_cpus=int(num_cpus or 2 * max(2, os.cpu_count() or 2)),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=temp_dir or os.environ.get("RAY_TMPDIR"),
-            )
+            _start_local(num_cpus or 2 * max(2, os.cpu_count() or 2), temp_dir)
     # Ray raises a plain Exception where a local node does not come up in time.
     except Exception as error:
         raise RolloutError(
@@ -71,6 +63,26 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
         os.environ.update(hidden)
 
 
+def _start_local(num_cpus: float, temp_dir: str | None) -> None:
+    """Start Ray on this machine; a second time where a busy machine let the first time out."""
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(
+                num_cpus=int(num_cpus),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=temp_dir or os.environ.get("RAY_TMPDIR"),
+            )
+            return
+        except Exception as error:
+            ray.shutdown()
+            if last or "timed out during startup" not in str(error):
+                raise
+
+
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Environment variables for an actor: `extra`, and the secrets that workers do need."""
     present = {name: os.environ[name] for name in _WORKERS_NEED if name in os.environ}
@@ -81,7 +93,9 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _hide_secrets() -> dict[str, str]:
-    names = [name for name in os.environ if any(mark in name.upper() for mark in SECRET_MARKS)]
+    marked = (name for name in os.environ if any(mark in name.upper() for mark in SECRET_MARKS))
+    # Trainers and rollout actors reach the store with the inherited credentials.
+    names = [name for name in marked if name not in _WORKERS_NEED]
     return {name: os.environ.pop(name) for name in names}
 
 

@@ -16,10 +16,12 @@ def test_secrets_are_out_of_the_environment_while_ray_starts(
     monkeypatch.setenv("GITHUB_TOKEN", "hidden-2")
     monkeypatch.setenv("DB_PASSWORD", "hidden-3")
     monkeypatch.setenv("PLAIN", "shown")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "for the store")
     hidden = _hide_secrets()
     assert not set(hidden) & set(os.environ)
     assert {"WANDB_API_KEY", "GITHUB_TOKEN", "DB_PASSWORD"} <= set(hidden)
     assert os.environ["PLAIN"] == "shown"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "for the store"
     os.environ.update(hidden)
 
 
