@@ -69,7 +69,10 @@ _ANY_SCRIPT = re.compile(
     "[\u0370-\u1cff\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]"
 )
 _LATIN_WORD = re.compile(r"(?<![A-Za-z\\_{}])[A-Za-z]{4,}(?![A-Za-z_({}])")
-_NOT_PROSE = re.compile(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)", re.DOTALL)
+_NOT_PROSE = re.compile(
+    r"```.*?```|`[^`\n]*`|\$[^$]*\$|\\\[.*?\\\]|\\\(.*?\\\)|!\[[^\]]*\]\([^)]*\)|https?://\S+",
+    re.DOTALL,
+)
 
 
 def check_verdict(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
@@ -226,12 +229,18 @@ def check_scripts(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
             continue
         if counts[name] > recipe.max_foreign_letters and not pattern.search(row.statement):
             return _mixed(name, counts[name], pattern, text, recipe)
-    if main not in ("latin", "greek") and not _LATIN_WORD.search(row.statement):
-        # Four letters a word, so that as many foreign letters are asked of Latin as of others.
-        limit = max(recipe.max_foreign_letters, 4 * recipe.max_foreign_letters + 12)
-        if latin > limit:
-            return _mixed("latin", latin, _LATIN_WORD, prose, recipe)
+    other = max((n for n in _SCRIPTS if n != "greek"), key=counts.__getitem__)
+    # Four letters a word, so that a single word passes, as a name or a unit would.
+    limit = 4 * recipe.max_foreign_letters + 12
+    if latin > limit and 20 * counts[other] > latin and not _has_latin_prose(row.statement):
+        return _mixed("latin", latin, _LATIN_WORD, prose, recipe)
     return None
+
+
+def _has_latin_prose(text: str) -> bool:
+    """Whether a problem has words in Latin letters outside formulas, code and links."""
+    found: list[str] = _LATIN_WORD.findall(_NOT_PROSE.sub(" ", text))
+    return sum(word.islower() for word in found) >= 3
 
 
 def _mixed(

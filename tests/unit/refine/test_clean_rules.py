@@ -299,3 +299,16 @@ def test_short_responses_of_different_problems_may_agree_by_chance() -> None:
     assert [one.id for one in clean(same, recipe).kept] == ["d0001"]
     long = [row(1), row(2, thought=row(1).thought, solution=row(1).solution)]
     assert [one.id for one in clean(long, recipe).kept] == ["d0001"]
+
+
+def test_english_inside_a_chinese_thought_is_mixed_and_formulas_are_not() -> None:
+    asked = "\u6c42\u51fd\u6570 $f(x) = \\mathrm{max}(x, 1)$ \u7684\u6700\u5c0f\u503c\u3002"
+    thought = "\u9996\u5148\uff0c\u6211\u4eec\u6c42\u51fd\u6570\u7684\u6700\u5c0f\u503c\u3002" * 12
+    formula = "\\[ \\mathrm{maximum} = \\text{largest value} \\] sin(x)"
+    fields = {"statement": asked, "solution": "\u7b54\u6848\uff1a \\boxed{1}"}
+    recipe = CleanRecipe(rules=("scripts",), min_thought_characters=1)
+    assert reason(row(thought=thought + formula, **fields), recipe) == ""
+    planted = thought + " Wait, let me double check this step. " + thought
+    assert reason(row(thought=planted, **fields), recipe) == "mixed_latin"
+    wholly = "First we look at the function, and then we compare its values at both ends."
+    assert reason(row(thought=wholly, **fields), recipe) == ""
