@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import json
 from typing import Any
-
-from still_core.verify.nodes import names
 
 PACKING = '''
 def _pack(value, depth=0):
@@ -303,15 +302,19 @@ def tested_names(prelude: str, tests: str) -> list[str]:
                 defined.add(node.arg)
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-    return sorted(used - defined - _STARRED)
+                if isinstance(node, ast.ImportFrom):
+                    defined |= _starred(node)
+    return sorted(used - defined)
 
 
-_STARRED = frozenset(
-    names(
-        "List Dict Set Tuple Optional Union Any Callable Iterable Iterator Sequence Mapping deque "
-        "Counter defaultdict OrderedDict namedtuple sqrt ceil floor gcd lcm comb factorial pi e "
-        "inf "
-        "log log2 log10 exp sin cos tan isclose prod dist hypot"
-    )
-)
-"""What `from typing import *`, `collections` and `math` bring into a prelude."""
+_STARRED = frozenset({"typing", "collections", "math", "itertools", "functools", "heapq", "bisect"})
+"""Modules of the standard library whose `import *` in a prelude is looked into."""
+
+
+def _starred(node: ast.ImportFrom) -> set[str]:
+    """The names that `from module import *` brings."""
+    if node.module not in _STARRED or not any(alias.name == "*" for alias in node.names):
+        return set()
+    module = importlib.import_module(node.module)
+    public = getattr(module, "__all__", None)
+    return set(public or (name for name in dir(module) if not name.startswith("_")))

@@ -51,7 +51,7 @@ def test_a_ray_actor_with_threads_gets_the_same_verdicts() -> None:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[VerifierPool]:
-    with VerifierPool(workers=2) as pool:
+    with VerifierPool(workers=2, code_deadline_s=120.0) as pool:
         yield pool
 
 
