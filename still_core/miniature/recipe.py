@@ -16,7 +16,7 @@ class BackboneRecipe(Section):
     num_layers: int = Field(default=4, ge=1, le=48)
     num_heads: int = Field(default=4, ge=1, le=64)
     intermediate_size: int = Field(default=512, ge=16, le=4096, description="Width of the MLP.")
-    num_steps: int = Field(default=3000, ge=1, description="Optimiser steps.")
+    num_steps: int = Field(default=2600, ge=1, description="Optimiser steps.")
     tokens_per_batch: int = Field(
         default=1536, ge=256, description="Tokens of one batch, padding included."
     )
