@@ -183,7 +183,8 @@ def _div(node: Node, point: Point) -> Value:
     if isinstance(top, Fraction) and isinstance(bottom, Fraction):
         return top / bottom
     if isinstance(top, Grid):
-        return multiply(top, Fraction(1) / bottom)
+        exact = isinstance(bottom, Fraction)
+        return multiply(top, 1 / bottom if exact else 1 / inexact(bottom))
     return inexact(top) / inexact(bottom)
 
 
