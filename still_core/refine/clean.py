@@ -4,7 +4,7 @@ rows -> row rules (workers) -> spool of shingles -> duplicates -> rows again -> 
 
 Every round applies the same rules again, to the old rows and the new ones together. The result does
 not depend on the order of rows nor on the number of workers. `clean_stream` reads its rows twice
-and holds none: a row costs some 6 KiB of memory, whatever its length, and 4 bytes per token of disk.
+and holds none: a row costs some 6 KiB of memory at any length, and 4 bytes of disk per token.
 """
 
 from __future__ import annotations
