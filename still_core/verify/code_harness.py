@@ -304,7 +304,8 @@ def tested_names(prelude: str, tests: str) -> list[str]:
                 defined |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
                 if isinstance(node, ast.ImportFrom):
                     defined |= _starred(node)
-    return sorted(used - defined)
+    # Tests that use nothing but builtins test a function that shadows one (MBPP's `sum`).
+    return sorted(used - defined) or sorted(used & set(dir(builtins)))
 
 
 _STARRED = frozenset({"typing", "collections", "math", "itertools", "functools", "heapq", "bisect"})
