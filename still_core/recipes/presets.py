@@ -65,6 +65,11 @@ def still_2_32b() -> Still2Recipe:
                     for science in ("physics", "chemistry", "biology")
                 ),
                 SourceSpec(
+                    name="long-thoughts",
+                    adapter="long-form-thought",
+                    path="hf:RUC-AIBOX/long_form_thought_data_5k?split=train",
+                ),
+                SourceSpec(
                     name="riddlesense",
                     adapter="riddlesense",
                     path="hf:INK-USC/riddle_sense?split=train",
@@ -101,12 +106,7 @@ def still_2_32b() -> Still2Recipe:
         pool=PoolRecipe(buckets=(Bucket.HARD_MATH, Bucket.OTHER), problems_per_round=4000),  # ours
         distil=DistilRecipe(
             teachers=(
-                Teacher(
-                    name="deepseek-r1-lite-and-qwq",
-                    kind="file",
-                    source="hf:RUC-AIBOX/long_form_thought_data_5k?split=train",
-                    style="auto",
-                ),
+                Teacher(name="deepseek-r1-lite-and-qwq", kind="file", problems=("long-thoughts",)),
             ),
             temperature=0.6,
             top_p=0.95,
@@ -145,72 +145,89 @@ def resources_32b() -> Resources:
     )
 
 
+MINIATURE_D0 = {
+    "arithmetic": {"normal": 240, "hard": 24},
+    "puzzle": {"normal": 120, "hard": 30},
+    "code": {"normal": 80, "hard": 20},
+}
+"""Problems that the scripted teachers answer: thin on hard ones, as a distilled set is."""
+
+MINIATURE_BENCHMARKS = {
+    "arithmetic": {"normal": 250, "hard": 500},
+    "puzzle": {"normal": 250, "hard": 250},
+    "code": {"normal": 250, "hard": 250},
+}
+"""Held-out problems by domain and level."""
+
+
+def _miniature_sources() -> tuple[SourceSpec, ...]:
+    """A quarter of D_0's problems goes to the teacher whose thoughts need a solution."""
+    sources = []
+    for domain, levels in MINIATURE_D0.items():
+        for level, count in levels.items():
+            for teacher, share in (("separate", 0.75), ("stream", 0.25)):
+                seed = 1 if teacher == "separate" else 2
+                path = f"miniature:{domain}/{level}?count={round(share * count)}&seed={seed}"
+                name = f"{domain}-{level}-{teacher}"
+                sources.append(SourceSpec(name=name, adapter="miniature", path=path))
+    explored = SourceSpec(
+        name="explore", adapter="miniature", path="miniature:arithmetic/hard?count=600&seed=3"
+    )
+    return (*sources, explored)
+
+
+def _miniature_teacher(name: str, style: str) -> Teacher:
+    asked = tuple(s.name for s in _miniature_sources() if s.name.endswith(f"-{name}"))
+    return Teacher(name=name, kind="scripted", source=name, style=style, problems=asked)
+
+
 def miniature() -> Still2Recipe:
     """The newcomer's first run: the whole loop in a world small enough for two cores."""
-    arithmetic = "miniature:arithmetic"
     return Still2Recipe(
         name="miniature",
         rounds=2,
         backbone=BackboneRecipe(model="miniature", prompt="bare"),
         problems=ProblemsRecipe(
-            sources=(
-                SourceSpec(
-                    name="normal", adapter="miniature", path=f"{arithmetic}/normal?count=300&seed=1"
-                ),
-                SourceSpec(
-                    name="hard", adapter="miniature", path=f"{arithmetic}/hard?count=30&seed=2"
-                ),
-                SourceSpec(
-                    name="explore", adapter="miniature", path=f"{arithmetic}/hard?count=400&seed=3"
-                ),
-                SourceSpec(
-                    name="puzzle",
-                    adapter="miniature",
-                    path="miniature:puzzle/normal?count=100&seed=4",
-                ),
-                SourceSpec(
-                    name="code", adapter="miniature", path="miniature:code/normal?count=100&seed=5"
-                ),
-            ),
+            sources=_miniature_sources(),
             benchmarks=tuple(
                 BenchmarkSpec(
                     name=f"{domain}-{level}",
                     level=level,
                     source=SourceSpec(
-                        name=f"{domain}-{level}",
+                        name=f"held-out-{domain}-{level}",
                         adapter="miniature",
-                        path=f"miniature:{domain}/{level}@held-out?count=250&seed=9",
+                        path=f"miniature:{domain}/{level}@held-out?count={count}&seed=9",
                     ),
                 )
-                for domain in ("arithmetic", "puzzle", "code")
-                for level in ("normal", "hard")
+                for domain, levels in MINIATURE_BENCHMARKS.items()
+                for level, count in levels.items()
             ),
         ),
-        pool=PoolRecipe(sources=("explore",), buckets=tuple(Bucket), problems_per_round=200),
+        pool=PoolRecipe(sources=("explore",), problems_per_round=150),
         distil=DistilRecipe(
-            teachers=(
-                Teacher(
-                    name="separate",
-                    kind="scripted",
-                    source="separate",
-                    style="r1",
-                    problems=("normal", "hard", "puzzle", "code"),
-                ),
-            )
+            teachers=(_miniature_teacher("separate", "r1"), _miniature_teacher("stream", "qwq"))
         ),
-        clean=CleanRecipe(min_thought_characters=1),
+        clean=CleanRecipe(
+            min_thought_characters=4,
+            min_loop_tokens=12,
+            repetition_ngram_tokens=12,
+            min_word_plausibility=-10.0,
+        ),
         select=SelectRecipe(),
         mix=MixRecipe(target_size=100_000),
         sft=SftRecipe(
             learning_rate=1e-3,
-            batch_size=32,
-            epochs=3,
-            max_length=256,
+            batch_size=16,
+            epochs=5,
+            max_length=384,
+            weight_decay=0.01,
             dtype="float32",
             gradient_checkpointing=False,
         ),
         engine=EngineRecipe(kind="vllm", dtype="float32", max_model_len=384),
-        explore=ExploreRecipe(sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=160)),
+        explore=ExploreRecipe(
+            sampling=Sampling(temperature=0.7, top_p=1.0, max_tokens=160), max_attempts=20
+        ),
         evaluate=EvaluateRecipe(sampling=Sampling(temperature=0.0, top_p=1.0, max_tokens=160)),
     )
 

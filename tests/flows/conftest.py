@@ -48,7 +48,7 @@ SMALL = {
     },
     "pool": {"sources": ["explore"], "problems_per_round": 12},
     "explore": {"max_attempts": 4},
-    "sft": {"epochs": 2},
+    "sft": {"epochs": 8, "batch_size": 16},
     "distil": {
         "teachers": [
             {
