@@ -13,6 +13,8 @@ DEFAULTS = {
     "VLLM_NO_USAGE_STATS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TOKENIZERS_PARALLELISM": "false",
+    # Progress is shown by `still_core.terminal`, one bar a stage.
+    "TQDM_DISABLE": "1",
 }
 
 

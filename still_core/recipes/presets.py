@@ -203,16 +203,11 @@ def miniature() -> Still2Recipe:
                 for level, count in levels.items()
             ),
         ),
-        pool=PoolRecipe(sources=("explore",), problems_per_round=150),
+        pool=PoolRecipe(sources=("explore",), problems_per_round=150, retry_unsolved=False),
         distil=DistilRecipe(
             teachers=(_miniature_teacher("separate", "r1"), _miniature_teacher("stream", "qwq"))
         ),
-        clean=CleanRecipe(
-            min_thought_characters=4,
-            min_loop_tokens=12,
-            repetition_ngram_tokens=12,
-            min_word_plausibility=-10.0,
-        ),
+        clean=CleanRecipe(min_thought_characters=6),
         select=SelectRecipe(),
         mix=MixRecipe(target_size=100_000),
         sft=SftRecipe(
@@ -221,6 +216,7 @@ def miniature() -> Still2Recipe:
             epochs=5,
             max_length=384,
             weight_decay=0.01,
+            group_by_length=False,
             dtype="float32",
             gradient_checkpointing=False,
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import multiprocessing
 import os
 import pickle
@@ -9,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +103,20 @@ def test_long_output_is_cut_and_counted() -> None:
     assert result.stdout == "x" * 1000
     assert (result.stdout_truncated, result.stdout_bytes) == (True, 5001)
     assert not result.stderr_truncated
+
+
+def test_files_and_their_bytes_are_bounded() -> None:
+    many = "import os\nn = 0\ntry:\n    while True: open(f'/tmp/{n}', 'x').close(); n += 1\n"
+    large = "n = 0\nf = open('/tmp/x', 'wb', 0)\ntry:\n    while True: n += f.write(bytes(65536))\n"
+    caught = "except OSError as error: print(n, error.errno)"
+    with Sandbox(Limits(num_files=100, disk_mb=4), warm=0) as small:
+        # The folder itself is one of them.
+        assert small.run(many + caught).stdout == f"99 {errno.ENOSPC}\n"
+        assert small.run(large + caught).stdout == f"{4 * 2**20} {errno.EFBIG}\n"
+        spread = large.replace("f = open('/tmp/x', 'wb', 0)\n", "").replace(
+            "n += f.write(bytes(65536))", "n += open(f'/tmp/{n}', 'wb', 0).write(bytes(65536))"
+        )
+        assert small.run(spread + caught).stdout == f"{4 * 2**20} {errno.ENOSPC}\n"
 
 
 def test_a_value_comes_back_as_json(sandbox: Sandbox) -> None:
@@ -542,6 +559,50 @@ def test_a_forked_copy_works_beside_its_parent(sandbox: Sandbox) -> None:
 def test_a_closed_sandbox_starts_anew(sandbox: Sandbox) -> None:
     sandbox.close()
     assert sandbox.run("print(1)").stdout == "1\n"
+
+
+@pytest.mark.slow
+def test_a_ray_actor_has_a_sandbox_of_its_own(
+    sandbox: Sandbox,
+) -> None:
+    import ray
+
+    class Tool:
+        def __init__(self, given: Sandbox) -> None:
+            self.given = given
+
+        def run(self, code: str) -> str:
+            return self.given.run(code).stdout
+
+    # Socket paths have an upper length: pytest's own folders are too deep.
+    with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
+        ray.init(num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False)
+        try:
+            actors = [ray.remote(Tool).options(num_cpus=1).remote(sandbox) for _ in range(2)]
+            answers = [actor.run.remote(f"print({n})") for n, actor in enumerate(actors)]
+            assert ray.get(answers, timeout=120) == ["0\n", "1\n"]
+        finally:
+            ray.shutdown()
+
+
+def test_the_command_prints_one_json_object(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("print('hello')\nraise SystemExit(3)")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from deployments.cli import main; main()",
+            *("sandbox", "run", str(tmp_path / "program.py"), "--timeout", "5", "--memory", "128"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert (row["status"], row["stdout"], row["exit_code"]) == ("error", "hello\n", 3)
 
 
 def _children(pid: int) -> list[int]:

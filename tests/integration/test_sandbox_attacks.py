@@ -364,6 +364,7 @@ SECRETS = _tries(
         "arguments": "[a for a in sys.argv + sys.orig_argv if len(a) > 10]",
         "parent_arguments": "read(f'/proc/{os.getppid()}/cmdline')",
         "inherited_descriptors": "[os.read(fd, 100) for fd in range(4, 64) if _is_open(fd)]",
+        "open_descriptors": "[fd for fd in range(4, 1024) if _is_open(fd)]",
         "descriptor_three": "socket.socket(fileno=3).recv(100, 0x40)",
         "memory_search": "[o for o in __import__('gc').get_objects() "
         "if isinstance(o, str) and 'canary-' in o]",
