@@ -72,6 +72,11 @@ class Cell:
         """Runs handed over so far."""
 
     @property
+    def _childless(self) -> bool:
+        """Whether the executor, whose end the driver reports, was the only process."""
+        return not self._limits.child_processes and not self._missing
+
+    @property
     def alive(self) -> bool:
         """Whether more code can be handed over."""
         return not self._closed
@@ -145,22 +150,24 @@ class Cell:
         if status is None:
             status = self._converse(reply, nonce, started + timeout_s, program=program)
         if status is not None or reply.ended:
-            self.close()
+            self.close(ended=status is None and self._childless)
         seconds = time.monotonic() - started
         return self._result(status or _judge(reply), reply, seconds)
 
     def _send(self, job: dict[str, Any], code: str, stdin: str) -> None:
         """Code and input travel in memory files, so that their length does not matter."""
-        with contextlib.ExitStack() as stack:
-            files = []
+        files = []
+        try:
             for text in (code, stdin):
-                file = os.memfd_create("sandbox", os.MFD_CLOEXEC)
-                stack.callback(os.close, file)
-                with open(file, "wb", closefd=False) as writer:
-                    writer.write(text.encode("utf-8", "surrogatepass"))
-                os.lseek(file, 0, os.SEEK_SET)
-                files.append(file)
+                files.append(os.memfd_create("sandbox", os.MFD_CLOEXEC))
+                data = memoryview(text.encode("utf-8", "surrogatepass"))
+                while data:
+                    data = data[os.write(files[-1], data) :]
+            os.lseek(files[1], 0, os.SEEK_SET)
             socket.send_fds(self._control, [json.dumps(job).encode()], files)
+        finally:
+            for each in files:
+                os.close(each)
 
     def _converse(
         self, reply: _Reply, nonce: str, deadline: float, *, program: bool
@@ -196,7 +203,7 @@ class Cell:
                 break
             if self._pidfd in ready and self._control.fileno() not in ready:
                 return SandboxStatus.KILLED
-        if reply.ended:
+        if reply.ended and not self._childless:
             # Every process of the run is dead before its last words count.
             self._bury()
         for capture in self._captures:
@@ -281,15 +288,20 @@ class Cell:
                 )
             )
 
-    def close(self) -> None:
-        """Kill everything inside and give back the descriptors. Safe to call again."""
+    def close(self, *, ended: bool = False) -> None:
+        """Kill everything inside and give back the descriptors. Safe to call again.
+
+        Args:
+            ended: nothing is left inside but the driver, on its way out.
+        """
         if self._closed:
             return
         self._closed = True
         try:
-            self._bury()
-            for capture in self._captures:
-                capture.drain()
+            if not ended:
+                self._bury()
+                for capture in self._captures:
+                    capture.drain()
         finally:
             self._control.close()
             for each in (*self._descriptors, self._pidfd):

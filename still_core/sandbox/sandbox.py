@@ -154,13 +154,16 @@ class Sandbox:
             )
         finally:
             cell.close()
+            self._refill()
 
     def session(self) -> SandboxSession:
         """A place that keeps its variables between blocks, for one rollout."""
-        return SandboxSession(self._take(), self.limits.timeout_s)
+        cell = self._take()
+        self._refill()
+        return SandboxSession(cell, self.limits.timeout_s)
 
     def _take(self) -> Cell:
-        """A cell that nobody has used, and another one under way for the next."""
+        """A cell that nobody has used."""
         if os.getpid() != self._owner:
             # After a fork the parent's channels are here too, and not ours to use.
             self._finalizer.detach()
@@ -177,10 +180,13 @@ class Sandbox:
             # The outer sandbox died while this one waited for work.
             cell = self._backend.spawn()
             cell.wait_ready()
+        return cell
+
+    def _refill(self) -> None:
+        """Have cells made for later; not before a run, which they would compete with."""
         with self._lock:
             while len(self._ready) < self._settings["warm"]:
                 self._ready.append(self._backend.spawn())
-        return cell
 
 
 class SandboxSession:

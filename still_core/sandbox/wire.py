@@ -10,7 +10,8 @@ import re
 from typing import Any, NoReturn
 
 MAX_DEPTH = 64
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A string that never ends is taken to the end: each byte is looked at once.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 
 
 class WireDefect(ValueError):

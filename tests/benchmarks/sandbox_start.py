@@ -21,7 +21,7 @@ from still_core.sandbox import Limits, Sandbox
 from still_core.sandbox.runtime import bubblewrap_arguments, find_runtime
 
 PRINT = "print(6 * 7)"
-SYMPY = "import sympy\nsympy.Symbol('x') + 1"
+SYMPY = "import sympy"
 PAUSE_S = 0.15
 """For the pool of warm places to fill again: a model writes its next block for longer."""
 
