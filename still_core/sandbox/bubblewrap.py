@@ -135,8 +135,9 @@ class BubblewrapBackend:
                 os.close(each)
             self._life, self._control = life, ours
             assert self._guard.stdin is not None
-            self._guard.stdin.write(json.dumps(configuration).encode())
-            self._guard.stdin.close()
+            # A guard that died already is found out by `_greet`, with its last words.
+            with contextlib.suppress(BrokenPipeError), self._guard.stdin as stdin:
+                stdin.write(json.dumps(configuration).encode())
             self._greet(ours, runtime.paths, runtime.environment, errors)
 
     def _greet(
