@@ -32,7 +32,7 @@ class Service:
     name: str
     pid: int
     started_at: float
-    """Creation time of the process, seconds since the epoch: tells it from a later one of its pid."""
+    """Creation time, seconds since the epoch: tells the process from a later one of its pid."""
 
 
 def start_services(folder: Path, *, port: int, store: str) -> str:

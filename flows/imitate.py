@@ -7,6 +7,7 @@ drafts + completed -> clean, mix -> D_0 -> SFT from M_0 -> M_1 -> evaluate
 
 from __future__ import annotations
 
+from flows.models import trained
 from flows.run import Run
 from flows.subflow import subflow
 from still_core.recipes.recipe import Still2Recipe
@@ -18,7 +19,6 @@ from tasks.demonstrations import (
     distil_demonstrations,
     lack_solutions,
 )
-from tasks.train import train_model
 
 
 @subflow(name="imitate", run_name="imitate-{run.name}")
@@ -42,19 +42,7 @@ def imitate(
         formatted = collect_writer_demonstrations(
             store=run.store, drafts=drafts, clean=recipe.clean, mix=recipe.mix
         )
-        writer = train_model(
-            label="solution writer",
-            store=run.store,
-            model=backbone,
-            demonstrations=formatted,
-            fingerprints=fingerprints,
-            gate=recipe.problems.decontaminate,
-            prompt=recipe.backbone.prompt,
-            sft=recipe.sft,
-            seed=recipe.seed,
-            resources=run.resources,
-            run=run.name,
-        )
+        writer = trained(run, recipe, backbone, formatted, fingerprints, "solution writer")
         completed = complete_solutions(
             store=run.store,
             drafts=drafts,
@@ -74,17 +62,5 @@ def imitate(
         clean=recipe.clean,
         mix=recipe.mix,
     )
-    model = train_model(
-        label="M_1",
-        store=run.store,
-        model=backbone,
-        demonstrations=d0,
-        fingerprints=fingerprints,
-        gate=recipe.problems.decontaminate,
-        prompt=recipe.backbone.prompt,
-        sft=recipe.sft,
-        seed=recipe.seed,
-        resources=run.resources,
-        run=run.name,
-    )
+    model = trained(run, recipe, backbone, d0, fingerprints, "M_1")
     return [drafts] if completed is None else [drafts, completed], d0, model

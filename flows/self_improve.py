@@ -5,12 +5,12 @@ D_0 + candidates of rounds 1..t -> the same strict rules -> D_t -> SFT from M_0 
 
 from __future__ import annotations
 
+from flows.models import trained
 from flows.run import Run
 from flows.subflow import subflow
 from still_core.recipes.recipe import Still2Recipe
 from still_core.store.handle import Handle
 from tasks.demonstrations import refine_demonstrations
-from tasks.train import train_model
 
 
 @subflow(name="self-improve", run_name="self-improve-{round}-{run.name}")
@@ -34,17 +34,5 @@ def self_improve(
         mix=recipe.mix,
         round=round,
     )
-    model = train_model(
-        label=f"M_{round + 1}",
-        store=run.store,
-        model=start,
-        demonstrations=demonstrations,
-        fingerprints=fingerprints,
-        gate=recipe.problems.decontaminate,
-        prompt=recipe.backbone.prompt,
-        sft=recipe.sft,
-        seed=recipe.seed,
-        resources=run.resources,
-        run=run.name,
-    )
+    model = trained(run, recipe, start, demonstrations, fingerprints, f"M_{round + 1}")
     return demonstrations, model

@@ -19,6 +19,7 @@ from prefect import flow
 
 from flows.explore import explore
 from flows.imitate import imitate
+from flows.models import evaluated
 from flows.run import Run
 from flows.self_improve import self_improve
 from still_core.recipes.presets import miniature
@@ -27,7 +28,6 @@ from still_core.store.handle import Handle
 from tasks.backbone import publish_backbone
 from tasks.demonstrations import fingerprint_benchmarks
 from tasks.engines import engine_pools
-from tasks.evaluate import evaluate_model
 from tasks.explore import pool_is_exhausted
 from tasks.mistakes import state_mistakes_in_one_line
 from tasks.preflight import preflight
@@ -88,22 +88,3 @@ def still_2(
             scores=scores,
         )
     return publish_report(store, composed, run.name, reports, stages)
-
-
-def evaluated(
-    run: Run, recipe: Still2Recipe, problems: Handle, model: Handle, label: str
-) -> Handle:
-    """The model's answers to every benchmark, verified."""
-    return evaluate_model(
-        label=label,
-        store=run.store,
-        model=model,
-        problems=problems,
-        evaluate=recipe.evaluate,
-        engine=recipe.engine,
-        verify=recipe.verify,
-        prompt=recipe.backbone.prompt,
-        seed=recipe.seed,
-        resources=run.resources,
-        run=run.name,
-    )

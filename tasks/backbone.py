@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from still_core.miniature.recipe import BackboneRecipe
 from still_core.store import Handle, Store
+from tasks.listening import listener
 from tasks.stage import stage
 
 
@@ -14,3 +18,17 @@ def publish_backbone(store: Store, version: str, *, model: str, files: dict[str,
     return store.publish_dir(
         "publish-backbone", version, model_folder(model), meta={"model": model}
     )
+
+
+@stage(version="2026.11.21")
+def train_backbone(
+    store: Store, version: str, *, schooling: BackboneRecipe, device: str, run: str
+) -> Handle:
+    """School the miniature's backbone from nothing: drills, no thoughts."""
+    from tempfile import TemporaryDirectory
+
+    from still_core.miniature import train_backbone as train
+
+    with TemporaryDirectory() as folder:
+        train(schooling, Path(folder), device=device, progress=listener(store, run))
+        return store.publish_dir("train-backbone", version, Path(folder))

@@ -44,7 +44,10 @@ GROUPS = {
     ),
     "model": (
         "Make models to start from.",
-        {"small": ("model:small", "A small untrained model with a tokenizer trained on files.")},
+        {
+            "small": ("model:small", "A small untrained model, its tokenizer trained on files."),
+            "backbone": ("model:backbone", "School the miniature's backbone from nothing."),
+        },
     ),
     "sandbox": (
         "Run model-written code in isolation.",

@@ -1,8 +1,10 @@
-"""`still model small`."""
+"""`still model small` and `still model backbone`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from deployments.environment import prepare_environment
 
 
 def small(
@@ -21,3 +23,20 @@ def small(
 
     folder = make_small_model(files, out, vocabulary=vocabulary, hidden=hidden, layers=layers)
     print(folder)
+
+
+def backbone(*, steps: int = 0, store: str = ".still/store", device: str = "cpu") -> None:
+    """School the miniature's backbone from nothing and print its folder.
+
+    Args:
+        steps: optimiser steps; 0 takes the recipe's.
+        store: root of the object store.
+        device: torch device.
+    """
+    from still_core.miniature.recipe import BackboneRecipe
+
+    prepare_environment()
+    from flows.backbone import miniature_backbone
+
+    schooling = BackboneRecipe(num_steps=steps) if steps else BackboneRecipe()
+    print(miniature_backbone(schooling=schooling, store=store, device=device))

@@ -22,6 +22,10 @@ from still_core.miniature.tokenizer import FOREIGN
 from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
 
+RESTATED = 0.25
+"""Share of `separate` thoughts that end by stating the answer, as R1's do. A model that never saw
+one can not complete the solution of a `stream` thought."""
+
 
 class Teacher(StrEnum):
     """A teacher's habit."""
@@ -148,6 +152,8 @@ def _write(problem: Problem, habit: Teacher, fault: Fault | None, rng: random.Ra
         return f"<think>\n{cut}" if habit is Teacher.SEPARATE else cut
     if habit is Teacher.STREAM:
         return thought if fault is Fault.MISSING_TOKEN else f"{thought}\n\n{boxed}"
+    if rng.random() < RESTATED:
+        thought = f"{thought}\n\n{boxed}"
     close = "" if fault is Fault.MISSING_TOKEN else "\n</think>"
     return f"<think>\n{thought}{close}\n\n{boxed}"
 

@@ -147,7 +147,7 @@ def resources_32b() -> Resources:
 
 MINIATURE_D0 = {
     "arithmetic": {"normal": 240, "hard": 24},
-    "puzzle": {"normal": 120, "hard": 30},
+    "puzzle": {"normal": 200, "hard": 50},
     "code": {"normal": 80, "hard": 20},
 }
 """Problems that the scripted teachers answer: thin on hard ones, as a distilled set is."""

@@ -1,0 +1,52 @@
+"""The two things that every model of a run goes through: training and evaluation."""
+
+from __future__ import annotations
+
+from flows.run import Run
+from still_core.recipes.recipe import Still2Recipe
+from still_core.store.handle import Handle
+from tasks.evaluate import evaluate_model
+from tasks.train import train_model
+
+
+def trained(
+    run: Run,
+    recipe: Still2Recipe,
+    start: Handle,
+    demonstrations: Handle,
+    fingerprints: Handle,
+    label: str,
+) -> Handle:
+    """The model that SFT makes of `start` on the demonstrations, past the decontamination gate."""
+    return train_model(
+        label=label,
+        store=run.store,
+        model=start,
+        demonstrations=demonstrations,
+        fingerprints=fingerprints,
+        gate=recipe.problems.decontaminate,
+        prompt=recipe.backbone.prompt,
+        sft=recipe.sft,
+        seed=recipe.seed,
+        resources=run.resources,
+        run=run.name,
+    )
+
+
+def evaluated(
+    run: Run, recipe: Still2Recipe, problems: Handle, model: Handle, label: str
+) -> Handle:
+    """The model's verified answers to every benchmark."""
+    return evaluate_model(
+        label=label,
+        store=run.store,
+        model=model,
+        problems=problems,
+        evaluate=recipe.evaluate,
+        engine=recipe.engine,
+        verify=recipe.verify,
+        prompt=recipe.backbone.prompt,
+        seed=recipe.seed,
+        resources=run.resources,
+        run=run.name,
+    )
