@@ -32,6 +32,7 @@ BOOT = "import os, sys; exec(compile(os.read(int(sys.argv[3]), 2**20), 'guest.py
 """The guest's source comes by a descriptor: its folder is not to be seen inside."""
 FIRST_USER, NUM_USERS = 61_184, 4_000
 """User ids that own nothing: systemd's range for services without an account of their own."""
+DIAGNOSIS_LIMIT_S = 10.0
 
 
 class Backend(Protocol):
@@ -162,6 +163,10 @@ class BubblewrapBackend:
             reason = ""
         if answer:
             return
+        # It first finds out which namespace is missing, unless it sees this process hang up.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert self._guard is not None
+            self._guard.wait(DIAGNOSIS_LIMIT_S)
         self._stop()
         errors.seek(0)
         lines = errors.read(10_000).decode("utf-8", "replace").strip().splitlines()

@@ -31,6 +31,10 @@ SAMPLE_S = 0.05
 BURIAL_LIMIT_S = 10.0
 
 
+class CellDied(SandboxError):
+    """It came to its end before any code was handed over; another may live."""
+
+
 class Ends(NamedTuple):
     """The host's ends of a cell's channels."""
 
@@ -87,6 +91,8 @@ class Cell:
         Raises:
             SandboxError: a layer is missing, or the cell died.
         """
+        if self._missing is not None and self._pidfd is not None:
+            return
         until = time.monotonic() + START_LIMIT_S
         while self._pidfd is None or self._missing is None:
             self._control.settimeout(max(0.001, until - time.monotonic()))
@@ -94,7 +100,7 @@ class Cell:
                 event, _ = self._receive_event()
             except (TimeoutError, OSError, WireDefect) as error:
                 self.close()
-                raise SandboxError(
+                raise CellDied(
                     explain(
                         "a sandbox did not start",
                         got=str(error) or type(error).__name__,
@@ -113,6 +119,14 @@ class Cell:
                 )
             if event.get("event") == "ready":
                 self._missing = tuple(event["missing"])
+        if select.select([self._pidfd], [], [], 0)[0]:
+            self.close()
+            raise CellDied(
+                explain(
+                    "a sandbox died before it was used",
+                    remedy="look for memory pressure, or for who kills processes",
+                )
+            )
         self._control.setblocking(False)
 
     def run(

@@ -58,6 +58,13 @@ class SandboxResult:
     missing_layers: tuple[str, ...] = ()
     """Layers of isolation that this run did without, by the caller's explicit wish."""
 
+    def lost_its_driver(self) -> bool:
+        """Whether it ended because the place itself died (the host's memory ran out, or somebody
+        killed it), and not by the code."""
+        return (
+            self.status is SandboxStatus.KILLED and self.signal is None and self.exit_code is None
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON object."""
         row = asdict(self)

@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from still_core.errors import ConfigError, SandboxError, explain
+from still_core.errors import ConfigError, explain
 from still_core.sandbox.bubblewrap import Backend, BubblewrapBackend
-from still_core.sandbox.cell import Cell
+from still_core.sandbox.cell import Cell, CellDied
 from still_core.sandbox.limits import OPTIONAL, Limits
 from still_core.sandbox.result import SandboxResult, SandboxStatus
 
 MAX_CODE_BYTES = 16 * 2**20
+REVIVAL_PAUSES_S = (0.05, 0.5, 0.0)
+"""After a run whose place died under it, before the next try: others are dying with it."""
 
 
 class Sandbox:
@@ -143,14 +146,22 @@ class Sandbox:
         Raises:
             SandboxError: isolation can not be had. What the code does is never an exception.
         """
+        limit_s = self.limits.timeout_s if timeout_s is None else timeout_s
+        for pause_s in REVIVAL_PAUSES_S:
+            result = self._run_once(code, stdin, limit_s, value_of)
+            if not result.lost_its_driver():
+                break
+            # Nothing inside can end the driver, so it was the host's doing: not the code's fault.
+            time.sleep(pause_s)
+        return result
+
+    def _run_once(
+        self, code: str, stdin: str, timeout_s: float, value_of: str | None
+    ) -> SandboxResult:
         cell = self._take()
         try:
             return cell.run(
-                _checked(code),
-                stdin,
-                timeout_s=self.limits.timeout_s if timeout_s is None else timeout_s,
-                program=True,
-                value_of=value_of,
+                _checked(code), stdin, timeout_s=timeout_s, program=True, value_of=value_of
             )
         finally:
             cell.close()
@@ -168,19 +179,21 @@ class Sandbox:
             # After a fork the parent's channels are here too, and not ours to use.
             self._finalizer.detach()
             self._open()
-        with self._lock:
-            cell = self._ready.popleft() if self._ready else None
-        fresh = cell is None
-        cell = cell or self._backend.spawn()
-        try:
-            cell.wait_ready()
-        except SandboxError:
-            if fresh:
-                raise
-            # The outer sandbox died while this one waited for work.
-            cell = self._backend.spawn()
-            cell.wait_ready()
-        return cell
+        attempts = len(REVIVAL_PAUSES_S) + self._settings["warm"]
+        for attempt in range(attempts):
+            with self._lock:
+                cell = self._ready.popleft() if self._ready else None
+            cell = cell or self._backend.spawn()
+            try:
+                cell.wait_ready()
+            except CellDied:
+                # The outer sandbox died, and with it those that waited for work.
+                if attempt == attempts - 1:
+                    raise
+                time.sleep(REVIVAL_PAUSES_S[0])
+            else:
+                return cell
+        raise AssertionError("unreachable")
 
     def _refill(self) -> None:
         """Have cells made for later; not before a run, which they would compete with."""

@@ -632,6 +632,15 @@ def test_a_killed_outer_sandbox_is_started_again() -> None:
         assert sandbox.run("print(2)").stdout == "2\n"
 
 
+def test_a_run_whose_outer_sandbox_is_killed_is_run_again() -> None:
+    with Sandbox(Limits(timeout_s=10)) as sandbox, ThreadPoolExecutor(1) as pool:
+        sandbox.check()
+        running = pool.submit(sandbox.run, "import time\ntime.sleep(1)\nprint('whole')")
+        time.sleep(0.3)
+        os.kill(sandbox._backend._guard.pid, signal.SIGKILL)
+        assert running.result().stdout == "whole\n"
+
+
 HOST = """
 import sys, threading
 from still_core.sandbox import Limits, Sandbox
