@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -208,12 +209,11 @@ class BubblewrapBackend:
             control.close()
         if life is not None:
             os.close(life)
-        if guard is not None:
-            try:
-                guard.wait(START_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                guard.kill()
-                guard.wait()
+        if guard is not None and guard.returncode is None:
+            # Its group: bubblewrap too, and what bubblewrap leaves where it dies in its set-up.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(guard.pid, signal.SIGKILL)
+            guard.wait()
 
 
 def _channels(limits: Limits) -> tuple[Cell, list[int]]:

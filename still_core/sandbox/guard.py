@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 
@@ -60,7 +61,9 @@ def main() -> int:
     ended = os.pidfd_open(process.pid)
     ready, _, _ = select.select([config["life"], ended], [], [])
     if ended not in ready:
-        process.kill()
+        # The group, this process included: killed by itself in the middle of its set-up, bubblewrap
+        # leaves a child that waits for it for ever. What is set up dies with bubblewrap.
+        os.killpg(0, signal.SIGKILL)
     status = process.wait()
     if ended in ready and status:
         for layer, reason in missing_namespaces():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import multiprocessing
@@ -671,6 +672,32 @@ def test_nothing_outlives_a_killed_host(number: signal.Signals) -> None:
     while alive := [pid for pid in below if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < until, alive
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="counts processes by their user id")
+def test_nothing_outlives_a_host_killed_while_it_starts() -> None:
+    code = "import still_core.sandbox as s; print(1, flush=True); s.Sandbox().run('')"
+    users = []
+    for step in range(12):
+        host = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert host.stdout is not None
+        with host, host.stdout:
+            host.stdout.readline()
+            time.sleep(0.03 + step * 0.008)
+            host.kill()
+        users.append(bubblewrap.FIRST_USER + host.pid % bubblewrap.NUM_USERS)
+    time.sleep(2.0)
+    owners = set()
+    for entry in Path("/proc").iterdir():
+        # Others on this machine come and go.
+        with contextlib.suppress(OSError):
+            owners.add(entry.stat().st_uid)
+    assert not owners & set(users)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
