@@ -85,6 +85,7 @@ def still_2(
             demonstrations=data,
             models=models,
             explorations=explorations,
+            candidates=candidates,
             scores=scores,
         )
     return publish_report(store, composed, run.name, reports, stages)

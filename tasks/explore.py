@@ -74,7 +74,19 @@ def explore_problems(
     )
 
 
-@stage(version="2026.11.21")
+def show_candidates(store: Store, candidates: Handle) -> Iterator[Shown]:
+    """What the format let through, and candidates by perplexity."""
+    from still_core.distil.shown import perplexity_histogram
+    from still_core.store.bundle import read_rows_of
+
+    yield table(
+        "funnel", read_rows_of(store, candidates, "funnel"), "in = kept + dropped, by reason"
+    )
+    rows = perplexity_histogram(store.read_rows(candidates))
+    yield table("perplexity", rows, "Candidates by perplexity under the model that found them")
+
+
+@stage(version="2026.11.21", show=show_candidates)
 def score_candidates(
     store: Store,
     version: str,
@@ -88,11 +100,13 @@ def score_candidates(
     """The correct, well-formed responses as candidates, scored by the model that found them."""
     from still_core.problems.tables import read_problems
     from still_core.rollout.candidates import candidates_of
+    from still_core.store.bundle import publish_tables
 
-    candidates = candidates_of(
+    candidates, funnel = candidates_of(
         store, exploration, read_problems(store, problems), policy, prompt=prompt, round=round
     )
-    return store.publish_table("score-candidates", version, [row.to_row() for row in candidates])
+    tables = {"data": [row.to_row() for row in candidates], "funnel": funnel.to_rows()}
+    return publish_tables(store, "score-candidates", version, tables)
 
 
 def pool_is_exhausted(store: str, exploration: Handle) -> bool:

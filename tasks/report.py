@@ -37,6 +37,7 @@ def compose_report(
     demonstrations: list[Handle],
     models: list[Handle],
     explorations: list[Handle],
+    candidates: list[Handle],
     scores: list[Handle],
 ) -> Handle:
     """Everything the report says, from the artefacts of the run."""
@@ -51,6 +52,7 @@ def compose_report(
         demonstrations=demonstrations,
         models=models,
         explorations=explorations,
+        candidates=candidates,
         scores=scores,
         thought_check=soundness,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,4 +49,12 @@ def length_histogram(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {unit: f"{low + i * width}-{low + (i + 1) * width - 1}", "demonstrations": bins[i]}
         for i in range(max(bins) + 1)
+    ]
+
+
+def perplexity_histogram(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Candidates by perplexity, in bins of a quarter of a doubling: they lie close to 1."""
+    bins = Counter(round(4 * math.log2(row["perplexity"])) for row in rows)
+    return [
+        {"perplexity": f"{2 ** (step / 4):.2f}", "candidates": bins[step]} for step in sorted(bins)
     ]

@@ -148,7 +148,7 @@ def resources_32b() -> Resources:
 MINIATURE_D0 = {
     "arithmetic": {"normal": 240, "hard": 24},
     "puzzle": {"normal": 200, "hard": 50},
-    "code": {"normal": 80, "hard": 20},
+    "code": {"normal": 100, "hard": 40},
 }
 """Problems that the scripted teachers answer: thin on hard ones, as a distilled set is."""
 
@@ -158,6 +158,10 @@ MINIATURE_BENCHMARKS = {
     "code": {"normal": 250, "hard": 250},
 }
 """Held-out problems by domain and level."""
+
+
+MINIATURE_POOL = {"arithmetic": 450, "puzzle": 150, "code": 150}
+"""Hard problems to explore, by domain."""
 
 
 def _miniature_sources() -> tuple[SourceSpec, ...]:
@@ -170,10 +174,10 @@ def _miniature_sources() -> tuple[SourceSpec, ...]:
                 path = f"miniature:{domain}/{level}?count={round(share * count)}&seed={seed}"
                 name = f"{domain}-{level}-{teacher}"
                 sources.append(SourceSpec(name=name, adapter="miniature", path=path))
-    explored = SourceSpec(
-        name="explore", adapter="miniature", path="miniature:arithmetic/hard?count=600&seed=3"
-    )
-    return (*sources, explored)
+    for domain, count in MINIATURE_POOL.items():
+        path = f"miniature:{domain}/hard?count={count}&seed=3"
+        sources.append(SourceSpec(name=f"explore-{domain}", adapter="miniature", path=path))
+    return tuple(sources)
 
 
 def _miniature_teacher(name: str, style: str) -> Teacher:
@@ -203,7 +207,12 @@ def miniature() -> Still2Recipe:
                 for level, count in levels.items()
             ),
         ),
-        pool=PoolRecipe(sources=("explore",), problems_per_round=150, retry_unsolved=False),
+        pool=PoolRecipe(
+            sources=tuple(f"explore-{domain}" for domain in MINIATURE_POOL),
+            buckets=tuple(Bucket),
+            problems_per_round=250,
+            retry_unsolved=False,
+        ),
         distil=DistilRecipe(
             teachers=(_miniature_teacher("separate", "r1"), _miniature_teacher("stream", "qwq"))
         ),

@@ -49,6 +49,7 @@ def compose(
     demonstrations: Sequence[Handle],
     models: Sequence[Handle],
     explorations: Sequence[Handle],
+    candidates: Sequence[Handle],
     scores: Sequence[Handle],
     thought_check: ThoughtCheck,
 ) -> ReportData:
@@ -62,6 +63,7 @@ def compose(
         demonstrations: D_0, D_1, ... in order.
         models: M_1, M_2, ..., each trained on the data set of its place.
         explorations: rounds 1, 2, ...
+        candidates: what each round found that can be taught.
         scores: answers of the backbone, M_1, M_2, ...
         thought_check: tells sound thoughts from lucky ones, where the domain allows it.
     """
@@ -72,7 +74,7 @@ def compose(
         recipe_name=recipe.name,
         recipe=recipe.model_dump(mode="json"),
         rows=build_rows(evaluations),
-        funnels=_funnels(store, problems, drafts, demonstrations),
+        funnels=_funnels(store, problems, drafts, demonstrations, candidates),
         difficulty_rates=build_difficulty_rates(evaluations),
         explorations=tuple(
             _exploration(store, handle, recipe, known, thought_check) for handle in explorations
@@ -123,15 +125,19 @@ def _evaluations(
 
 
 def _funnels(
-    store: Store, problems: Handle, drafts: Sequence[Handle], demonstrations: Sequence[Handle]
+    store: Store,
+    problems: Handle,
+    drafts: Sequence[Handle],
+    demonstrations: Sequence[Handle],
+    candidates: Sequence[Handle],
 ) -> tuple[FunnelTable, ...]:
-    names = ["drafts", "completed drafts"][: len(drafts)] + [
-        f"D_{place}" for place in range(len(demonstrations))
-    ]
-    handles = [*drafts, *demonstrations]
+    named = [("problems", problems), *zip(("drafts", "completed drafts"), drafts, strict=False)]
+    named += [("D_0", demonstrations[0])]
+    for round, (found, refined) in enumerate(zip(candidates, demonstrations[1:], strict=True), 1):
+        named += [(f"candidates of round {round}", found), (f"D_{round}", refined)]
     return tuple(
         FunnelTable.of(name, Funnel.from_rows(read_rows_of(store, handle, "funnel")))
-        for name, handle in zip(["problems", *names], [problems, *handles], strict=True)
+        for name, handle in named
     )
 
 

@@ -8,17 +8,19 @@ log-probs: those belong to one sampled path at the sampler's precision (STILL-2 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from still_core.problems.problem import Problem
+from still_core.refine.funnel import Funnel
 from still_core.refine.perplexity import perplexities
 from still_core.responses.demonstrations import explored
-from still_core.responses.format import classify
+from still_core.responses.format import Defect, classify
 from still_core.responses.prompts import prompt as prompt_named
 from still_core.responses.prompts import render_demonstration
-from still_core.responses.response import Demonstration, Response
+from still_core.responses.response import Demonstration
 from still_core.rollout.found import read_selected
 from still_core.store import Handle, Store
 
@@ -32,20 +34,23 @@ def candidates_of(
     prompt: str,
     round: int,
     dtype: str = "float32",
-) -> list[Demonstration]:
-    """Every correct, well-formed response as a scored demonstration of this round.
+) -> tuple[list[Demonstration], Funnel]:
+    """Every correct, well-formed response as a scored demonstration of this round, and the account.
 
     A response may be correct by its box and still break the format; those can not be taught and are
-    left out here (they stay in the bank).
+    dropped here by their defect (they stay in the bank).
     """
     by_digest = {problem.digest: problem for problem in problems}
-    rollouts = [
-        rollout
-        for rollout in read_selected(store, exploration)
-        if isinstance(classify(rollout.text), Response)
+    rollouts = read_selected(store, exploration)
+    parsed = [(rollout, classify(rollout.text)) for rollout in rollouts]
+    defects = Counter(str(found.kind) for _, found in parsed if isinstance(found, Defect))
+    rows = [
+        explored(by_digest[rollout.problem_digest], rollout, round=round)
+        for rollout, found in parsed
+        if not isinstance(found, Defect)
     ]
-    rows = [explored(by_digest[r.problem_digest], r, round=round) for r in rollouts]
-    return _scored(rows, store.fetch(policy), prompt, dtype) if rows else []
+    funnel = Funnel().step("format", len(rows), defects)
+    return (_scored(rows, store.fetch(policy), prompt, dtype) if rows else []), funnel
 
 
 def _scored(
