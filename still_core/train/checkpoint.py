@@ -165,7 +165,8 @@ def write_shard(staged: Staged, directory: Path) -> None:
         key: {"shape": list(piece.shape), "offset": list(piece.offset)}
         for key, piece in sorted(staged.pieces.items())
     }
-    metadata = {"format": FORMAT, "pieces": json.dumps(index, sort_keys=True)}
+    # One key: safetensors writes several in an order that changes from process to process.
+    metadata = {"shard": json.dumps({"format": FORMAT, "pieces": index}, sort_keys=True)}
     save_file(staged.tensors, directory / SHARD_FILE, metadata=metadata)
     (directory / STATE_FILE).write_text(json.dumps(staged.state, sort_keys=True))
 
@@ -369,7 +370,7 @@ def _read_header(path: Path) -> Iterator[tuple[str, Piece]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get("shard", "{}"))
             if metadata.get("format") != FORMAT:
                 raise CheckpointError(
                     explain(
@@ -378,7 +379,7 @@ def _read_header(path: Path) -> Iterator[tuple[str, Piece]]:
                         expected=FORMAT,
                     )
                 )
-            index = json.loads(metadata["pieces"])
+            index = metadata["pieces"]
             stored = {key for key in file.keys() if not key.startswith("rng/")}  # noqa: SIM118
             if stored != set(index):
                 raise CheckpointError(explain(f"{path.name}: pieces and tensors differ"))

@@ -129,9 +129,10 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], Non
     tensors = load_file(folder / SHARD_FILE)
     with safe_open(folder / SHARD_FILE, framework="pt") as file:
         metadata = dict(file.metadata())
-    pieces = json.loads(metadata["pieces"])
+    shard = json.loads(metadata["shard"])
+    pieces = shard["pieces"]
     change(tensors, pieces)
-    save_file(tensors, folder / SHARD_FILE, metadata={**metadata, "pieces": json.dumps(pieces)})
+    save_file(tensors, folder / SHARD_FILE, metadata={"shard": json.dumps(shard)})
 
 
 NORM = "model.norm.weight"
