@@ -6,12 +6,13 @@ thought -> prompt + thought + opened solution -> fine-tuned model -> closed solu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from still_core.distil.drafts import Draft, DraftState, draft_of
 from still_core.identity import digest
 from still_core.progress import Progress, ProgressListener
+from still_core.responses.format import DefectKind
 from still_core.responses.prompts import completion_request, prompt
 from still_core.responses.unify import Style, Unified, complete
 from still_core.rollout.rollout import Rollout, RolloutRequest, Sampling
@@ -89,6 +90,9 @@ def _ask(d: Draft, pool: GeneratingPool, prompt_name: str, sampling: Sampling) -
 
 def _completed(d: Draft, rollout: Rollout) -> Draft:
     thought = Unified(style=Style(d.style), thought=d.thought, needs_solution=True)
-    return draft_of(
+    written = draft_of(
         d.raw, complete(thought, rollout.text, truncated=rollout.finish_reason.is_truncated())
     )
+    if written.state is DraftState.NEEDS_SOLUTION:
+        return replace(written, state=DraftState.DEFECTIVE, defect=str(DefectKind.EMPTY_SOLUTION))
+    return written
