@@ -33,6 +33,10 @@ def load_recipe(name_or_file: str, changes: Iterable[str] = ()) -> Still2Recipe:
         tree = PRESETS[name_or_file]().model_dump(mode="json")
     else:
         tree = _read_file(Path(name_or_file))
+    changes = tuple(changes)
+    if changes:
+        # Every field can be changed, also those that the file leaves at their defaults.
+        tree = validated(tree, origin=name_or_file).model_dump(mode="json")
     for change in changes:
         _apply(tree, change)
     return validated(tree, origin=name_or_file)

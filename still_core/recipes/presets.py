@@ -200,7 +200,7 @@ def miniature() -> Still2Recipe:
                     source=SourceSpec(
                         name=f"held-out-{domain}-{level}",
                         adapter="miniature",
-                        path=f"miniature:{domain}/{level}@held-out?count={count}&seed=9",
+                        path=f"miniature:{domain}/{level}@held-out?count={count}&seed=2412",
                     ),
                 )
                 for domain, levels in MINIATURE_BENCHMARKS.items()
