@@ -23,6 +23,7 @@ from still_core.errors import ConfigError, explain
 START_DEADLINE_S = 180.0
 STOP_DEADLINE_S = 15.0
 WORK_POOL = "still"
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,16 +67,14 @@ def start_services(folder: Path, *, port: int, store: str) -> str:
         )
     ]
     write_services(folder, services)
-    _await_server(address, services[0], folder)
-    deploy(environment)
-    services.append(
-        _spawn(
-            "worker",
-            ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"],
-            folder,
-            environment,
-        )
-    )
+    try:
+        _await_server(address, services[0], folder)
+        deploy(environment)
+    except ConfigError:
+        stop_services(folder)
+        raise
+    worker = ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
+    services.append(_spawn("worker", worker, folder, environment))
     write_services(folder, services)
     return address
 
@@ -92,16 +91,17 @@ def deploy(environment: dict[str, str]) -> None:
             str(Path(__file__).with_name("prefect.yaml")),
         ],
     ):
+        # Entry points are relative to the project; a deployed run works from there.
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             env=environment,
+            cwd=PROJECT,
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise ConfigError(
-                explain(f"prefect {arguments[0]} failed: {(done.stderr or done.stdout)[-500:]}")
-            )
+            said = (done.stderr or done.stdout).strip().splitlines() or ["nothing said"]
+            raise ConfigError(explain(f"prefect {' '.join(arguments[:2])} failed: {said[-1]}"))
 
 
 def stop_services(folder: Path) -> list[str]:
@@ -175,7 +175,6 @@ def _await_server(address: str, server: Service, folder: Path) -> None:
                     return
         except OSError:
             time.sleep(0.5)
-    stop_services(folder)
     raise ConfigError(
         explain("the Prefect server did not come up", remedy=f"read {folder / 'server.log'}")
     )

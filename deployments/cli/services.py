@@ -18,7 +18,8 @@ def up(*, port: int = 4200, store: str = ".still/store") -> None:
         store: root of the object store that deployed runs use.
     """
     prepare_environment()
-    address = start_services(FOLDER, port=port, store=store)
+    root = store if "://" in store else str(Path(store).absolute())
+    address = start_services(FOLDER, port=port, store=root)
     print(f"UI            {address}")
     print("start a run   prefect deployment run 'still-2/miniature'")
     print(f"              (with PREFECT_API_URL={address}/api)")
