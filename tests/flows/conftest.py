@@ -17,21 +17,12 @@ SMALL = {
     "rounds": 1,
     "problems": {
         "sources": [
-            {
-                "name": "normal",
-                "adapter": "miniature",
-                "path": "miniature:arithmetic/normal?count=48&seed=1",
-            },
-            {
-                "name": "puzzle",
-                "adapter": "miniature",
-                "path": "miniature:puzzle/normal?count=16&seed=1",
-            },
-            {
-                "name": "explore",
-                "adapter": "miniature",
-                "path": "miniature:arithmetic/normal?count=24&seed=3",
-            },
+            {"name": name, "adapter": "miniature", "path": f"miniature:arithmetic/normal?{query}"}
+            for name, query in (
+                ("normal", "count=80&seed=1"),
+                ("streamed", "count=16&seed=2"),
+                ("explore", "count=24&seed=3"),
+            )
         ],
         "benchmarks": [
             {
@@ -48,23 +39,20 @@ SMALL = {
     },
     "pool": {"sources": ["explore"], "problems_per_round": 12},
     "explore": {"max_attempts": 4},
-    "sft": {"epochs": 8, "batch_size": 16},
+    "sft": {"epochs": 12, "batch_size": 8},
     "distil": {
         "teachers": [
             {
-                "name": "separate",
+                "name": name,
                 "kind": "scripted",
-                "source": "separate",
-                "style": "r1",
-                "problems": ["normal", "puzzle"],
-            },
-            {
-                "name": "stream",
-                "kind": "scripted",
-                "source": "stream",
-                "style": "qwq",
-                "problems": ["puzzle"],
-            },
+                "source": name,
+                "style": style,
+                "problems": [problems],
+            }
+            for name, style, problems in (
+                ("separate", "r1", "normal"),
+                ("stream", "qwq", "streamed"),
+            )
         ]
     },
 }
