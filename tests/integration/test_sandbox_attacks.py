@@ -363,7 +363,7 @@ SECRETS = _tries(
         "parent_environment": "read(f'/proc/{os.getppid()}/environ')",
         "arguments": "[a for a in sys.argv + sys.orig_argv if len(a) > 10]",
         "parent_arguments": "read(f'/proc/{os.getppid()}/cmdline')",
-        "inherited_descriptors": "[os.read(fd, 100) for fd in range(4, 64) if _is_open(fd)]",
+        "inherited_descriptors": "[t for t in map(_contents, range(4, 256)) if t]",
         "open_descriptors": "[fd for fd in range(4, 1024) if _is_open(fd)]",
         "descriptor_three": "socket.socket(fileno=3).recv(100, 0x40)",
         "memory_search": "[o for o in __import__('gc').get_objects() "
@@ -383,6 +383,8 @@ SECRETS = [
     case._replace(
         code="def _is_open(fd):\n    try: os.fstat(fd)\n    except OSError: return False\n"
         "    return True\n"
+        "def _contents(fd):\n    try: return os.pread(fd, 100, 0)\n"
+        "    except OSError: return b''\n"
         "def _frames():\n    f = sys._getframe()\n    while f:\n        yield f\n"
         "        f = f.f_back\n" + case.code
     )
