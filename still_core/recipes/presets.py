@@ -20,89 +20,94 @@ from still_core.rollout.rollout import Sampling
 from still_core.train.recipe import SftRecipe, TrainResources
 
 
+def _paper_sources() -> tuple[SourceSpec, ...]:
+    """The sources of STILL-2 section 2.2.1 in their public forms."""
+    return (
+        SourceSpec(
+            name="numina-olympiads",
+            adapter="numina",
+            path="hf:AI-MO/NuminaMath-CoT?split=train",
+            subsets=("olympiads",),
+            bucket=Bucket.HARD_MATH,
+        ),
+        SourceSpec(
+            name="numina-math",
+            adapter="numina",
+            path="hf:AI-MO/NuminaMath-CoT?split=train",
+            subsets=("math",),
+            bucket=Bucket.NORMAL_MATH,
+        ),
+        SourceSpec(name="aime", adapter="aime", path="hf:di-zhang-fdu/AIME_1983_2024?split=train"),
+        SourceSpec(
+            name="leetcode",
+            adapter="leetcode",
+            path="hf:newfacade/LeetCodeDataset?split=train",
+        ),
+        SourceSpec(
+            name="opencoder",
+            adapter="opencoder",
+            path="hf:OpenCoder-LLM/opc-sft-stage2?split=train&config=educational_instruct",
+        ),
+        *(
+            SourceSpec(
+                name=f"camel-{science}",
+                adapter="camel",
+                path=f"hf:camel-ai/{science}?split=train",
+                domain=science,
+            )
+            for science in ("physics", "chemistry", "biology")
+        ),
+        SourceSpec(
+            name="long-thoughts",
+            adapter="long-form-thought",
+            path="hf:RUC-AIBOX/long_form_thought_data_5k?split=train",
+        ),
+        SourceSpec(
+            name="riddlesense",
+            adapter="riddlesense",
+            path="hf:INK-USC/riddle_sense?split=train",
+        ),
+    )
+
+
+def _paper_benchmarks() -> tuple[BenchmarkSpec, ...]:
+    """The benchmarks of STILL-2 section 3.1."""
+    return (
+        BenchmarkSpec(
+            name="math-oai-normal",
+            level="normal",
+            source=SourceSpec(
+                name="math-oai",
+                adapter="math-oai",
+                path="hf:HuggingFaceH4/MATH-500?split=test",
+            ),
+        ),
+        BenchmarkSpec(
+            name="aime24-hard",
+            level="hard",
+            source=SourceSpec(
+                name="aime24", adapter="aime24", path="hf:Maxwell-Jia/AIME_2024?split=train"
+            ),
+        ),
+        BenchmarkSpec(
+            name="gpqa-diamond-hard",
+            level="hard",
+            source=SourceSpec(
+                name="gpqa",
+                adapter="gpqa",
+                path="hf:Idavidrein/gpqa?split=train&config=gpqa_diamond",
+            ),
+        ),
+    )
+
+
 def still_2_32b() -> Still2Recipe:
     """STILL-2 on Qwen2.5-32B-Instruct: the paper's values, ours where it gives none."""
     return Still2Recipe(
         name="still-2-32b",
         rounds=3,  # ours: the paper stops when gains fade, after the first rounds
         backbone=BackboneRecipe(model="Qwen/Qwen2.5-32B-Instruct", prompt="still-2"),
-        problems=ProblemsRecipe(
-            sources=(
-                SourceSpec(
-                    name="numina-olympiads",
-                    adapter="numina",
-                    path="hf:AI-MO/NuminaMath-CoT?split=train",
-                    subsets=("olympiads",),
-                    bucket=Bucket.HARD_MATH,
-                ),
-                SourceSpec(
-                    name="numina-math",
-                    adapter="numina",
-                    path="hf:AI-MO/NuminaMath-CoT?split=train",
-                    subsets=("math",),
-                    bucket=Bucket.NORMAL_MATH,
-                ),
-                SourceSpec(
-                    name="aime", adapter="aime", path="hf:di-zhang-fdu/AIME_1983_2024?split=train"
-                ),
-                SourceSpec(
-                    name="leetcode",
-                    adapter="leetcode",
-                    path="hf:newfacade/LeetCodeDataset?split=train",
-                ),
-                SourceSpec(
-                    name="opencoder",
-                    adapter="opencoder",
-                    path="hf:OpenCoder-LLM/opc-sft-stage2?split=train&config=educational_instruct",
-                ),
-                *(
-                    SourceSpec(
-                        name=f"camel-{science}",
-                        adapter="camel",
-                        path=f"hf:camel-ai/{science}?split=train",
-                        domain=science,
-                    )
-                    for science in ("physics", "chemistry", "biology")
-                ),
-                SourceSpec(
-                    name="long-thoughts",
-                    adapter="long-form-thought",
-                    path="hf:RUC-AIBOX/long_form_thought_data_5k?split=train",
-                ),
-                SourceSpec(
-                    name="riddlesense",
-                    adapter="riddlesense",
-                    path="hf:INK-USC/riddle_sense?split=train",
-                ),
-            ),
-            benchmarks=(
-                BenchmarkSpec(
-                    name="math-oai-normal",
-                    level="normal",
-                    source=SourceSpec(
-                        name="math-oai",
-                        adapter="math-oai",
-                        path="hf:HuggingFaceH4/MATH-500?split=test",
-                    ),
-                ),
-                BenchmarkSpec(
-                    name="aime24-hard",
-                    level="hard",
-                    source=SourceSpec(
-                        name="aime24", adapter="aime24", path="hf:Maxwell-Jia/AIME_2024?split=train"
-                    ),
-                ),
-                BenchmarkSpec(
-                    name="gpqa-diamond-hard",
-                    level="hard",
-                    source=SourceSpec(
-                        name="gpqa",
-                        adapter="gpqa",
-                        path="hf:Idavidrein/gpqa?split=train&config=gpqa_diamond",
-                    ),
-                ),
-            ),
-        ),
+        problems=ProblemsRecipe(sources=_paper_sources(), benchmarks=_paper_benchmarks()),
         pool=PoolRecipe(buckets=(Bucket.HARD_MATH, Bucket.OTHER), problems_per_round=4000),  # ours
         distil=DistilRecipe(
             teachers=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ TRAINING_VERSION = "2026.11.21"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingJob:
+class TrainingJob(ABC):
     """One training run: from a model and a table of rows to new weights in the store."""
 
     model: Handle | Path
@@ -30,14 +31,14 @@ class TrainingJob:
     resources: TrainResources = field(default_factory=TrainResources)
 
     @property
+    @abstractmethod
     def data(self) -> Handle:
         """The table of rows."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def recipe(self) -> SftRecipe | DpoRecipe:
         """The hyper-parameters."""
-        raise NotImplementedError
 
     def digest(self, model_digest: str) -> str:
         """Identity of the weights that come out; names and resources are no part of it."""
