@@ -577,6 +577,7 @@ def test_a_ray_actor_has_a_sandbox_of_its_own(
 
     # Socket paths have an upper length: pytest's own folders are too deep.
     with tempfile.TemporaryDirectory(prefix="sb", dir="/tmp") as folder:
+        ray.shutdown()  # an earlier test's
         ray.init(num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False)
         try:
             actors = [ray.remote(Tool).options(num_cpus=1).remote(sandbox) for _ in range(2)]

@@ -31,6 +31,7 @@ RESOURCES = TrainResources(threads_per_rank=1, micro_batch_tokens=1_000, checkpo
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray() -> Iterator[None]:
+    ray.shutdown()  # an earlier test's
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

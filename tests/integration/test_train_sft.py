@@ -25,6 +25,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module", autouse=True)
 def local_ray(s3_server: object) -> Iterator[None]:
     # After the S3 server: Ray's workers take its address from the environment of this process.
+    ray.shutdown()  # an earlier test's
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

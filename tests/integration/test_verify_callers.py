@@ -29,6 +29,7 @@ def test_a_ray_actor_with_threads_gets_the_same_verdicts() -> None:
     import ray
 
     serial = outcomes(PAIRS)
+    ray.shutdown()  # an earlier test's
     ray.init(
         num_cpus=2, include_dashboard=False, _temp_dir=tempfile.mkdtemp(prefix="rv", dir="/tmp")
     )
