@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import shutil
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def make_engine(kind: str, directory: Path, **resources: int) -> Engine:
 
 @pytest.fixture(scope="module")
 def vllm_engine(tiny_model_dir: Path) -> Iterator[Engine]:
+    # vLLM's scan of loaded modules must get past llvmlite's library handle, which numba brings.
+    importlib.import_module("llvmlite.binding")
     engine = make_engine("vllm", tiny_model_dir)
     yield engine
     engine.close()

@@ -7,7 +7,7 @@ can then be added and aborted between two steps, and weights are swapped in plac
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class VllmEngine(Engine):
         )
         # The variable above comes too late where torch is already loaded.
         torch.set_num_threads(resources.threads_per_actor)
+        _let_kernel_scan_pass()
         self._engine: Any = LLMEngine.from_engine_args(arguments)
         self._directory = directory
         self._tokenize = lru_cache(maxsize=4096)(_tokenizer(directory))
@@ -176,6 +177,23 @@ class VllmEngine(Engine):
 
 
 _EMPTY = Completion(text="", token_ids=(), logprobs=(), finish_reason=FinishReason.LENGTH)
+
+
+def _let_kernel_scan_pass() -> None:
+    """Give vLLM's kernel scan a dictionary for every object it meets.
+
+    At its start on a CPU vLLM calls `vars(value).get` on all that loaded modules hold. Where numba
+    is loaded, llvmlite's library handle answers that with a function, and the start fails (0.32).
+    """
+    from vllm.triton_utils import dispatcher
+
+    scan: Any = dispatcher
+
+    def namespace(value: object) -> Mapping[str, Any]:
+        found: object = vars(value)
+        return found if isinstance(found, Mapping) else {}
+
+    scan.vars = namespace
 
 
 def _repack_head(model: Any) -> None:
