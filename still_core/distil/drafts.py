@@ -109,8 +109,9 @@ def gather_responses(
 
 
 def draft(raws: Sequence[RawResponse], style: str) -> list[Draft]:
-    """Split responses into thought and solution."""
-    sources = [f"{raw.source_file} {raw.teacher}" for raw in raws]
+    """Split responses into thought and solution; a live teacher's are one source."""
+    files = ["bank" if raw.source_file.startswith("bank:") else raw.source_file for raw in raws]
+    sources = [f"{file} {raw.teacher}" for file, raw in zip(files, raws, strict=True)]
     unified = unify_all(raws, style, sources=sources)
     return [draft_of(raw, one) for raw, one in zip(raws, unified, strict=True)]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from still_core.distil.dataset import read_demonstrations
+from collections.abc import Iterable
+
 from still_core.problems.decontaminate import Fingerprint, match_fingerprints, require_clean
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.problems.recipe import DecontaminateRecipe
+from still_core.responses.response import Demonstration
 from still_core.store import Handle, Store
 
 
 def require_uncontaminated(
-    store: Store, demonstrations: Handle, fingerprints: Handle, gate: DecontaminateRecipe
+    store: Store,
+    demonstrations: Iterable[Demonstration],
+    fingerprints: Handle,
+    gate: DecontaminateRecipe,
 ) -> None:
     """Hold every demonstration's problem against the benchmarks' fingerprints.
 
@@ -29,7 +34,7 @@ def require_uncontaminated(
             source="demonstrations",
             row=0,
         )
-        for row in read_demonstrations(store, demonstrations)
+        for row in demonstrations
     }
     overlap = match_fingerprints(list(asked.values()), known, recipe=gate)
     require_clean(overlap, threshold=gate.threshold, waiver=gate.waiver)

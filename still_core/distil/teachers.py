@@ -81,6 +81,7 @@ def draw_responses(
             teacher=teacher.name,
             source_file=f"bank:{rollout.id}",
             row=rollout.sample_index,
+            finish_reason=str(rollout.finish_reason),
         )
         for group in result.groups
         for rollout in group.rollouts

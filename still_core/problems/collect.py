@@ -213,6 +213,7 @@ def _problem(
             problem=problem,
             text=written.text,
             reasoning=written.reasoning,
+            finish_reason=written.finish_reason,
             teacher=written.teacher or spec.teacher,
             source_file=row.file,
             row=row.index,

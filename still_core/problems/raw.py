@@ -29,6 +29,8 @@ class RawResponse:
     """0-based row of that file."""
     reasoning: str = ""
     """A separate reasoning field (as R1 sends it); empty where the thought is in `text`."""
+    finish_reason: str = ""
+    """`stop` or `length`, as the engine or the file says; empty where unknown."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet: the problem's columns carry the prefix `problem_`."""
@@ -39,6 +41,7 @@ class RawResponse:
             "teacher": self.teacher,
             "source_file": self.source_file,
             "row": self.row,
+            "finish_reason": self.finish_reason,
             **{f"problem_{name}": value for name, value in self.problem.to_row().items()},
         }
 
@@ -52,6 +55,7 @@ class RawResponse:
             problem=Problem.from_row(problem),
             text=row["text"],
             reasoning=row["reasoning"],
+            finish_reason=row.get("finish_reason") or "",
             teacher=row["teacher"],
             source_file=row["source_file"],
             row=int(row["row"]),

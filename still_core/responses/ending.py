@@ -19,8 +19,13 @@ END_MARKS = (
 
 _LAST_WORDS = 240
 """Characters at the end in which a closed box tells that the answer has been given."""
-_TERMINAL = (".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u2026")
-"""Sentence ends, with the full-width marks that end Chinese text."""
+_TERMINAL = (".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u2026", "\u061f", "\u06d4", "\u0964")
+"""Sentence ends, with the full-width marks of Chinese, and those of Arabic, Urdu and Hindi."""
+_CLOSING_SIGN = re.compile(
+    "[\u220e\u25a0\u25a1\u25fb\u25fc\u2600-\u27bf\U0001f000-\U0001faff]"
+    "[\ufe0e\ufe0f\u200d\U0001f3fb-\U0001f3ff]*$"
+)
+"""An emoji, a tick or the end of a proof."""
 _CLOSERS = " \t\n\"'*_)]}>$`|~\u300d\u300f\u201d\u2019\uff09\u3011"
 _LIST_MARK = re.compile(r"(?:^|\n)\s*(?:\d+[.)]|[-*#]+)\s*$")
 _LABELLED = re.compile(
@@ -29,7 +34,17 @@ _LABELLED = re.compile(
 )
 
 
-_BOLD_LABEL = re.compile(r"\*\*[^*\n]+(?::\*\*|\*\*:)\s*\S{1,24}$")
+_BOLD_LABEL = re.compile(
+    r"(?P<item>(?:^|\n)[ \t]*(?:[-*+]|\d+[.)])[ \t]+)?"
+    r"\*\*[^*\n]+(?::\*\*|\*\*:)\s*(?P<value>\S{1,24})$"
+)
+_NUMBER = re.compile(r"[^A-Za-z]*\d[^\s]*")
+_BEGINNING = {
+    "a", "an", "the", "this", "that", "these", "those", "it", "its", "in", "on", "at", "by", "for",
+    "from", "to", "of", "with", "as", "if", "when", "while", "there", "we", "you", "they", "he",
+    "she", "i", "is", "are", "and", "or", "but", "not", "each", "every", "some", "many", "using",
+}  # fmt: skip
+"""Words that begin a sentence and are no answer."""
 _ANSWER_SENTENCE = re.compile(
     r"\banswer (?:is|would be|must be)\b|\u7b54\u6848(?:\u662f|\u4e3a)", re.IGNORECASE
 )
@@ -55,7 +70,7 @@ def ends_abruptly(text: str) -> bool:
         return False
     if _LIST_MARK.search(body) or _has_open_quote(body):
         return True
-    if _BOLD_LABEL.search(body):
+    if _CLOSING_SIGN.search(body) or _is_labelled_value(body):
         return False
     core = body.rstrip(_CLOSERS)
     if not core:
@@ -64,6 +79,20 @@ def ends_abruptly(text: str) -> bool:
         return False
     # A formula, a table, a quote or bold text may end a text without a full stop.
     return len(core) == len(body)
+
+
+def _is_labelled_value(body: str) -> bool:
+    """Whether the text ends in a bold label and its value, e.g. `**Total:** 87`.
+
+    After the label of a list item a word is the beginning of its text, a number a value.
+    """
+    found = _BOLD_LABEL.search(body)
+    if found is None:
+        return False
+    value = found["value"]
+    if _NUMBER.fullmatch(value):
+        return True
+    return found["item"] is None and value.strip("*_").lower() not in _BEGINNING
 
 
 def ends_in_answer(text: str) -> bool:

@@ -29,6 +29,10 @@ from still_core.responses.format import (
 from still_core.responses.response import Response
 
 THINK, END_THINK = "<think>", "</think>"
+_OTHER_THINK = re.compile(r"<(/?)(?:thinking|thought|reasoning|Think|THINK)>")
+"""Tags that other models close their thoughts with; read where no tag of R1's stands."""
+_MARKS = "\ufeff\u200b\u2060"
+"""Invisible marks that files begin with: byte-order mark, zero-width space, word joiner."""
 _ANSWER_TAGS = re.compile(r"</?answer>")
 _CHAT_HEADER = re.compile(
     "<\uff5cAssistant\uff5c>|<\\|Assistant\\|>|<\\|im_start\\|>assistant\\n"
@@ -49,7 +53,10 @@ class Style(StrEnum):
 
 
 class Raw(Protocol):
-    """What `unify` reads of a raw response (`still_core.problems.raw.RawResponse` fits)."""
+    """What `unify` reads of a raw response (`still_core.problems.raw.RawResponse` fits).
+
+    A `finish_reason` that it has besides (`stop`, `length`, or empty) is read too.
+    """
 
     @property
     def text(self) -> str:
@@ -88,8 +95,8 @@ def unify(raw: Raw | str, style: Style | str = Style.AUTO, *, finish_reason: str
         raw: the response; a string is the text alone.
         style: the teacher's habit; `auto` tells it from the text. A cut R1 response whose opening
             tag is in the prompt looks like QwQ's: name the style, or use `unify_all`.
-        finish_reason: `length` marks the response as cut, `stop` as finished; empty where unknown,
-            then the ending of the text decides.
+        finish_reason: `length` marks the response as cut, `stop` as finished; by default what the
+            response says of itself; where both are empty the ending of the text decides.
 
     Raises:
         ConfigError: there is no such style.
@@ -100,11 +107,11 @@ def unify(raw: Raw | str, style: Style | str = Style.AUTO, *, finish_reason: str
         known = ", ".join(Style)
         raise ConfigError(explain("unknown response style", got=style, expected=known)) from None
     text, reasoning = (raw, "") if isinstance(raw, str) else (raw.text, raw.reasoning)
-    text = _strip_chat_header(text)
-    text, ended = strip_end_mark(text)
-    finish = finish_reason or ("stop" if ended else "")
+    text, ended = strip_end_mark(_strip_chat_header(_plain(text)))
+    told = finish_reason or str(getattr(raw, "finish_reason", ""))
+    finish = told or ("stop" if ended else "")
     if reasoning.strip():
-        return _from_parts(Style.R1, _Split(reasoning, text), finish)
+        return _from_fields(_plain(reasoning), text, finish)
     if not text.strip():
         return Unified(style=asked, defect=_defect(DefectKind.EMPTY, "no text"))
     found = detect_style(text) if asked is Style.AUTO else asked
@@ -121,7 +128,9 @@ def unify_all(
     """Unify many responses, telling the habit per source.
 
     A source in which any response closes ``</think>`` is R1 style as a whole: its responses without
-    tags were cut inside the thought. A row's result depends on the set of rows, not on their order.
+    tags were cut inside the thought. In a source with thoughts in a field of their own, a response
+    without one is no QwQ thought but a solution alone. A row's result depends on the set of rows,
+    not on their order.
 
     Args:
         raws: the responses.
@@ -133,13 +142,18 @@ def unify_all(
     if Style(style) is not Style.AUTO:
         return [unify(raw, style) for raw in raws]
     closes: dict[str, bool] = defaultdict(bool)
+    apart: dict[str, bool] = defaultdict(bool)
     for raw, name in zip(raws, names, strict=True):
-        closes[name] |= END_THINK in raw.text
+        closes[name] |= END_THINK in _plain(raw.text)
+        apart[name] |= bool(raw.reasoning.strip())
     unified = []
     for raw, name in zip(raws, names, strict=True):
-        found = detect_style(raw.text)
-        cut_r1 = found is Style.QWQ and closes[name]
-        unified.append(unify(raw, Style.R1 if cut_r1 else Style.AUTO))
+        tagless = detect_style(_plain(raw.text)) is Style.QWQ and not raw.reasoning.strip()
+        if tagless and raw.text.strip() and apart[name] and not closes[name]:
+            defect = _defect(DefectKind.EMPTY_THOUGHT, "no thought in its field")
+            unified.append(Unified(style=Style.R1, defect=defect))
+        else:
+            unified.append(unify(raw, Style.R1 if tagless and closes[name] else Style.AUTO))
     return unified
 
 
@@ -183,6 +197,14 @@ def tidy_steps(thought: str) -> str:
     return "".join(
         piece if piece.startswith("```") else _BLANK_LINES.sub("\n\n", piece) for piece in pieces
     )
+
+
+def _plain(text: str) -> str:
+    """The text with plain line ends, without a byte-order mark, other think tags as R1's."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip(_MARKS)
+    if THINK in text or END_THINK in text or has_format_token(text):
+        return text
+    return _OTHER_THINK.sub(r"<\1think>", text)
 
 
 def _strip_chat_header(text: str) -> str:
@@ -232,6 +254,19 @@ def _from_think(text: str, finish: str) -> Unified:
         return Unified(style=style, defect=_defect(DefectKind.TEXT_BEFORE, detail))
     thought, _, solution = body.partition(END_THINK)
     return _from_parts(style, _Split(thought, _ANSWER_TAGS.sub("", solution)), finish)
+
+
+def _from_fields(reasoning: str, text: str, finish: str) -> Unified:
+    """A thought in a field of its own; the text is the solution, or repeats the thought in tags."""
+    if END_THINK in text:
+        return _from_think(text, finish)
+    thought = reasoning.strip().removeprefix(THINK)
+    closed = thought.endswith(END_THINK)
+    thought = thought.removesuffix(END_THINK)
+    if not text.strip() and finish == "length" and not closed:
+        defect = _defect(DefectKind.TRUNCATED_THOUGHT, "cut before the solution", len(thought))
+        return Unified(style=Style.R1, defect=defect)
+    return _from_parts(Style.R1, _Split(thought, _ANSWER_TAGS.sub("", text)), finish)
 
 
 def _from_stream(text: str, finish: str) -> Unified:

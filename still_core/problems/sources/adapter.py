@@ -26,6 +26,8 @@ class Written:
     text: str
     reasoning: str = ""
     teacher: str = ""
+    finish_reason: str = ""
+    """`stop` or `length`; empty where the row does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

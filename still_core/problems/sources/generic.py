@@ -1,7 +1,8 @@
 """Rows of any form, read by a field map.
 
 Map keys: statement, gold, solution (its box is the gold where `gold` is not mapped), level, domain,
-kind, bucket, choices, response, reasoning, teacher. Values are dotted paths into the row.
+kind, bucket, choices, response, reasoning, teacher, finish_reason. Values are dotted paths into the
+row.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ MAP_KEYS = (
     "response",
     "reasoning",
     "teacher",
+    "finish_reason",
 )
+FINISHED = {"stop": "stop", "eos": "stop", "end_turn": "stop", "stop_sequence": "stop"}
+CUT = {"length": "length", "max_tokens": "length", "max_length": "length"}
+"""How files and APIs say that a response ended, or was cut."""
 DEFAULT_MAP = {
     "statement": "statement",
     "gold": "gold",
@@ -118,11 +123,23 @@ def _responses(row: Any, paths: dict[str, str]) -> tuple[Written, ...]:
         return ()
     teacher = optional_text(row, paths["teacher"]) if "teacher" in paths else ""
     reasoning = optional_text(row, paths["reasoning"]) if "reasoning" in paths else ""
+    finish = optional_text(row, paths["finish_reason"]) if "finish_reason" in paths else ""
     value = at(row, paths["response"])
     several = value if isinstance(value, list) else [value]
     if not several or not all(isinstance(item, str) and item.strip() for item in several):
-        raise MalformedRow("missing_field", paths["response"])
-    return tuple(Written(text=item, reasoning=reasoning, teacher=teacher) for item in several)
+        # Of a response that was cut inside its thought, the thought is all there is.
+        if not (reasoning and value in (None, "")):
+            raise MalformedRow("missing_field", paths["response"])
+        several = [""]
+    return tuple(
+        Written(
+            text=item,
+            reasoning=reasoning,
+            teacher=teacher,
+            finish_reason=(FINISHED | CUT).get(finish.lower(), ""),
+        )
+        for item in several
+    )
 
 
 def _enum(kind: Any, row: Any, paths: dict[str, str], key: str) -> Any:

@@ -118,9 +118,9 @@ def test_all_kinds_of_damage_are_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_fuzzed_lines_add_up_for_every_adapter(tmp_path: Path) -> None:
-    for seed, adapter in enumerate(sorted(ADAPTERS)):
-        run_jsonl(tmp_path, adapter, seed=seed, count=10_000)
+@pytest.mark.parametrize(("seed", "adapter"), list(enumerate(sorted(ADAPTERS))))
+def test_ten_thousand_fuzzed_lines_add_up(seed: int, adapter: str, tmp_path: Path) -> None:
+    run_jsonl(tmp_path, adapter, seed=seed, count=10_000)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -31,6 +31,7 @@ BT, ET, BS, ES = TOKENS
 class Raw:
     text: str
     reasoning: str = ""
+    finish_reason: str = ""
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -57,6 +58,11 @@ def defect(one: Unified) -> DefectKind:
         ),
         ("<think>first\n\nthen</think>so 4.<|im_end|>", Style.R1),
         (Raw("so 4.", "first\n\nthen"), Style.R1),
+        (Raw("so 4.", "<think>\nfirst\n\nthen\n</think>"), Style.R1),
+        (Raw("<think>first\n\nthen</think>so 4.", "first\n\nthen"), Style.R1),
+        ("\ufeff<think>\r\nfirst\r\n\r\nthen\r\n</think>\r\n\r\nso 4.\r\n", Style.R1),
+        ("<thinking>first\n\nthen</thinking>\nso 4.", Style.R1),
+        (f"{BT}\r\nfirst\r\n\r\nthen\r\n{ET}\r\n\r\n{BS}\r\nso 4.\r\n{ES}", Style.STILL),
     ],
 )
 def test_every_habit_becomes_the_same_thought_and_solution(raw: Raw | str, style: Style) -> None:
@@ -125,6 +131,22 @@ def test_a_style_is_told_per_source() -> None:
     assert apart[1].needs_solution
 
 
+def test_a_response_says_itself_whether_it_was_cut() -> None:
+    cut = unify_all([Raw("<think>first.</think>\nso 4.", finish_reason="length")])[0]
+    assert defect(cut) == DefectKind.TRUNCATED_SOLUTION
+    inside = unify(Raw("", "first, so it is four.", "length"))
+    assert defect(inside) == DefectKind.TRUNCATED_THOUGHT
+    assert unify(Raw("", "first, so it is four.", "stop")).needs_solution
+
+
+def test_a_solution_without_its_thought_is_no_thought() -> None:
+    raws = [Raw("so 4.", "first, then."), Raw("The answer is 4.")]
+    for order in (raws, raws[::-1]):
+        found = dict(zip(order, unify_all(order), strict=True))
+        assert found[raws[0]].response is not None
+        assert defect(found[raws[1]]) == DefectKind.EMPTY_THOUGHT
+
+
 def test_an_unknown_style_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown response style"):
         unify("text", "r2")
@@ -144,6 +166,16 @@ def test_steps_get_one_blank_line_between_them_and_code_keeps_its_own() -> None:
         ("\\[\n\\boxed{\\left(3, \\frac{\\pi}{2}\\right)}\n\\]", False),
         ("Answer: B", False),
         ("**Total:** 87", False),
+        ("- **Total**: 87", False),
+        ("**Answer**: harbour", False),
+        ("2. **Flaws**:\n   - **Cracks and Flaws**: The", True),
+        ("**Note**: The", True),
+        ("Hope this helps! \U0001f60a", False),
+        ("which was to be shown \u220e", False),
+        (
+            "\u0909\u0924\u094d\u0924\u0930 \u096a \u0939\u0948\u0964",
+            False,
+        ),
         ("```python\nprint(1)\n```", False),
         ("The value is \\boxed{2", True),
         ("so \\[ x = 4", True),
