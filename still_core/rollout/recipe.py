@@ -46,6 +46,9 @@ class Resources(Section):
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0)
     enforce_eager: bool = Field(True, description="No CUDA graphs, no compilation.")
     endpoint: str = Field("", description="Base URL for kind=openai, e.g. http://host:8000/v1.")
+    requests_per_minute: float = Field(
+        0.0, ge=0.0, description="Most requests that one actor sends to the endpoint; 0: no limit."
+    )
     start_deadline_s: float = Field(900.0, gt=0, description="Longest start of an engine.")
     stall_deadline_s: float = Field(
         180.0, gt=0, description="An engine with work and no step for this long is replaced."

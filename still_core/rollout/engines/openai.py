@@ -2,17 +2,27 @@
 
 Its weights are whatever the endpoint serves under the recipe's model name, so `load_weights` only
 notes the label. Token ids and log-probs are empty unless the server returns them.
+
+    request -> its turn (rate limit, a pause the server asked for) -> POST -> completion
+                   ^------------- throttled, failing or unreachable: again ----|
+
+An endpoint that throttles is waited for as long as it asks, up to `_THROTTLED_S`; one that fails
+`_TRIES` times in a row for a request ends the engine. What has been drawn is in the bank.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import Any
 
 from still_core.errors import ConfigError, RolloutError, explain
@@ -23,7 +33,37 @@ from still_core.rollout.weights import Weights
 
 _TRIES = 6
 _FIRST_BACKOFF_S = 0.5
+_LONGEST_BACKOFF_S = 60.0
+_THROTTLED_S = 3600.0
+"""Longest that one request is throttled before the engine gives up."""
 _REQUEST_TIMEOUT_S = 600.0
+_REFUSALS = (400, 413, 422)
+_REFUSED = {"message": {}, "finish_reason": "refused"}
+"""What stands for the answer to a question that an endpoint refuses though it answers others: too
+long, or against its policy. An empty response, counted as such, that does not stop the rest."""
+
+
+class Pace:
+    """Turns to send: evenly spaced by the rate limit, after any pause that the server asked for."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._interval = 60.0 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait_turn(self) -> None:
+        """Wait for this thread's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn > now:
+            time.sleep(turn - now)
+
+    def pause(self, seconds: float) -> None:
+        """Nobody sends for so long."""
+        with self._lock:
+            self._next = max(self._next, time.monotonic() + seconds)
 
 
 class OpenAIEngine(Engine):
@@ -44,6 +84,8 @@ class OpenAIEngine(Engine):
             )
         self._threads = ThreadPoolExecutor(resources.max_num_seqs, thread_name_prefix="openai")
         self._futures: dict[str, Future[Completion]] = {}
+        self._pace = Pace(resources.requests_per_minute)
+        self._closed = self._answered = False
 
     def _load(self, weights: Weights) -> None:
         return
@@ -81,6 +123,7 @@ class OpenAIEngine(Engine):
 
     def close(self) -> None:
         """Drop queued requests."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, request: RolloutRequest) -> Completion:
@@ -98,48 +141,56 @@ class OpenAIEngine(Engine):
             body["stop"] = list(sampling.stop)
         if self.recipe.api == "chat":
             body["messages"] = [{"role": "user", "content": request.prompt}]
-            choice = self._post("chat/completions", body)
-            message = choice["message"]
-            text = message.get("content") or ""
-            # Servers with a reasoning parser hand the thought over apart from the answer.
-            thought = message.get("reasoning_content") or message.get("reasoning")
-            if thought:
-                text = f"<think>\n{thought}\n</think>\n{text}"
+            choice = self._post("chat/completions", body, "message")
         else:
-            choice = self._post("completions", {**body, "prompt": request.prompt})
-            text = choice.get("text") or ""
+            choice = self._post("completions", {**body, "prompt": request.prompt}, "text")
+        reason = _finish_reason(choice.get("finish_reason"))
+        text = _chat_text(choice["message"], reason) if "message" in choice else choice["text"]
         return Completion(
-            text=text,
+            # A lone surrogate in an escape could not be stored.
+            text=(text or "").encode("utf-8", "replace").decode(),
             token_ids=tuple(choice.get("token_ids") or ()),
             logprobs=(),
-            finish_reason=_finish_reason(choice.get("finish_reason")),
+            finish_reason=reason,
         )
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, body: dict[str, Any], holds: str) -> dict[str, Any]:
         """The first choice of the answer; retries throttling, server errors and lost connections.
 
         Raises:
-            RolloutError: the endpoint refuses, or fails `_TRIES` times.
+            RolloutError: the endpoint refuses, fails `_TRIES` times, or throttles too long.
         """
         url = f"{self.resources.endpoint.rstrip('/')}/{path}"
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("OPENAI_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        cause = ""
-        for attempt in range(_TRIES):
-            if attempt:
-                time.sleep(_FIRST_BACKOFF_S * 2 ** (attempt - 1))
+        cause, failures, throttled = "", 0, 0
+        give_up = time.monotonic() + _THROTTLED_S
+        while failures < _TRIES and time.monotonic() < give_up and not self._closed:
+            self._pace.wait_turn()
             try:
                 with urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S) as reply:
                     choice: dict[str, Any] = json.load(reply)["choices"][0]
-                    return choice
+                    _ = choice[holds]
+                self._answered = True
+                return choice
             except urllib.error.HTTPError as error:
                 cause = f"HTTP {error.code}"
-                if error.code != 429 and error.code < 500:
+                asked = _retry_after(error.headers.get("Retry-After"))
+                if error.code == 429 or (error.code == 503 and asked is not None):
+                    throttled += 1
+                    self._pace.pause(_backoff(throttled) if asked is None else asked)
+                    continue
+                if error.code in _REFUSALS and self._answered:
+                    return _REFUSED
+                if error.code < 500:
                     break
-            except (OSError, ValueError, KeyError, IndexError) as error:
+            except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 cause = f"{type(error).__name__}: {error}"
+            failures += 1
+            if failures < _TRIES:
+                time.sleep(_backoff(failures))
         raise RolloutError(
             explain(
                 f"endpoint {url} gave no completion",
@@ -149,5 +200,42 @@ class OpenAIEngine(Engine):
         )
 
 
+def _chat_text(message: dict[str, Any], reason: FinishReason) -> str:
+    """The text of a chat message.
+
+    Servers with a reasoning parser hand the thought over apart from the answer; a thought that was
+    cut stays open.
+    """
+    content = message.get("content") or ""
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content)
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if not thought:
+        return str(content)
+    if not content and reason.is_truncated():
+        return f"<think>\n{thought}"
+    return f"<think>\n{thought}\n</think>\n{content}"
+
+
+def _backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 16))
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds that a `Retry-After` asks for, as a number or a date; None without a sound one."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 0.0), _THROTTLED_S) if seconds == seconds else None
+
+
 def _finish_reason(reason: str | None) -> FinishReason:
-    return FinishReason.LENGTH if reason == "length" else FinishReason.STOP
+    known = {"length": FinishReason.LENGTH, "refused": FinishReason.ABORT}
+    return known.get(reason or "", FinishReason.STOP)

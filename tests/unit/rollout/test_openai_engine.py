@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,18 +30,23 @@ class Endpoint:
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.keys: list[str | None] = []
+        self.times: list[float] = []
+        self.headers: dict[str, str] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.bodies.append(body)
+                outer.times.append(time.monotonic())
                 outer.paths.append(self.path)
                 outer.keys.append(self.headers.get("Authorization"))
                 status, reply = outer.answer(body, len(outer.bodies))
                 data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
 
@@ -58,17 +65,20 @@ def plain(text: str, reason: str = "stop") -> dict[str, Any]:
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     monkeypatch.setattr(openai, "_FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.05)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-to-be-shown")
     served = Endpoint()
     yield served
     served.server.shutdown()
 
 
-def make_engine(endpoint: Endpoint, api: str = "completions") -> OpenAIEngine:
+def make_engine(
+    endpoint: Endpoint, api: str = "completions", per_minute: float = 0.0
+) -> OpenAIEngine:
     recipe = EngineRecipe.model_validate({"kind": "openai", "model": "teacher", "api": api})
     return OpenAIEngine(
         recipe,
-        Resources(endpoint=endpoint.url, max_num_seqs=4),
+        Resources(endpoint=endpoint.url, max_num_seqs=4, requests_per_minute=per_minute),
         Weights(directory="", policy_digest="teacher", policy_version=0),
     )
 
@@ -130,6 +140,72 @@ def test_passing_troubles_are_tried_again(endpoint: Endpoint, reply: tuple[int, 
     ((_, completion),) = engine.generate([ask(engine, 0)])
     assert completion.text == "fine"
     assert len(endpoint.bodies) == 3
+
+
+@pytest.mark.parametrize("header", ["0.3", "Thu, 01 Jan 1970 00:00:00 GMT", "soon", "nan"])
+def test_a_throttled_endpoint_is_waited_for_as_long_as_it_asks(
+    endpoint: Endpoint, header: str
+) -> None:
+    # More often than an endpoint may fail: being throttled is no failure.
+    endpoint.headers = {"Retry-After": header}
+    endpoint.answer = lambda body, number: (429, {}) if number < 9 else (200, plain("fine"))
+    engine = make_engine(endpoint)
+    started = time.monotonic()
+    ((_, completion),) = engine.generate([ask(engine, 0)])
+    assert completion.text == "fine"
+    if header == "0.3":
+        assert time.monotonic() - started >= 8 * 0.3
+        assert min(b - a for a, b in pairwise(endpoint.times)) >= 0.29
+
+
+def test_a_pause_that_one_request_was_asked_for_holds_for_all(endpoint: Endpoint) -> None:
+    endpoint.headers = {"Retry-After": "0.5"}
+    endpoint.answer = lambda body, number: (503, {}) if number == 1 else (200, plain("fine"))
+    engine = make_engine(endpoint)
+    list(engine.generate([ask(engine, 0)]))
+    assert endpoint.times[1] - endpoint.times[0] >= 0.49
+
+
+def test_requests_keep_the_rate_limit(endpoint: Endpoint) -> None:
+    engine = make_engine(endpoint, per_minute=600)
+    assert len(list(engine.generate([ask(engine, seed) for seed in range(8)]))) == 8
+    gaps = [b - a for a, b in pairwise(sorted(endpoint.times))]
+    assert sum(gaps) >= 7 * 0.1 - 0.05
+
+
+def test_an_endpoint_that_throttles_for_ever_ends_with_its_cause(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai, "_THROTTLED_S", 0.3)
+    endpoint.answer = lambda body, number: (429, {})
+    engine = make_engine(endpoint)
+    with pytest.raises(RolloutError, match="HTTP 429"):
+        list(engine.generate([ask(engine, 0)]))
+
+
+def test_one_refused_question_does_not_stop_the_others(endpoint: Endpoint) -> None:
+    def answer(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        return (400, {}) if body["prompt"] == "question 1" else (200, plain("fine"))
+
+    endpoint.answer = answer
+    engine = make_engine(endpoint)
+    list(engine.generate([ask(engine, 0)]))
+    found = dict(engine.generate([ask(engine, 1), ask(engine, 2)]))
+    refused, fine = found[ask(engine, 1).id], found[ask(engine, 2).id]
+    assert (refused.text, refused.finish_reason) == ("", FinishReason.ABORT)
+    assert fine.text == "fine"
+
+
+def test_a_thought_cut_by_the_limit_stays_open(endpoint: Endpoint) -> None:
+    message = {"content": None, "reasoning_content": "and then \ud800"}
+    endpoint.answer = lambda body, number: (
+        200,
+        {"choices": [{"message": message, "finish_reason": "length"}]},
+    )
+    engine = make_engine(endpoint, "chat")
+    ((_, completion),) = engine.generate([ask(engine, 0)])
+    assert completion.text == "<think>\nand then ?"
+    assert completion.finish_reason is FinishReason.LENGTH
 
 
 def test_a_refusal_is_not_tried_again_and_shows_no_key(endpoint: Endpoint) -> None:
