@@ -65,7 +65,7 @@ def prepare(answer: Answer, conventions: Conventions) -> Prepared:
     if answer.kind is AnswerKind.MATH:
         gold = _stated(gold) or gold
     if answer.kind is AnswerKind.CODE:
-        program = extract_code(answer.pred)
+        program = extract_code(answer.pred, answer.gold)
         none = None if program else (Outcome.NO_ANSWER, "no_code")
         return Prepared(answer.kind, answer.gold, program, answer.choices, none)
     extracted, missing = _extract(answer, conventions)

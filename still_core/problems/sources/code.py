@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
@@ -139,7 +140,7 @@ def humaneval(row: Any, context: Context) -> Draft:
     prompt = text(row, "prompt")
     gold = code_gold(
         [f"{text(row, 'test')}\ncheck({entry_point})\n"],
-        prelude="from typing import *\n",
+        prelude=f"from typing import *\n{_before(entry_point, prompt)}\n",
         entry_point=entry_point,
     )
     ask = f"Complete this Python function:\n\n```python\n{prompt}\n```"
@@ -147,6 +148,16 @@ def humaneval(row: Any, context: Context) -> Draft:
     body = first(row, "canonical_solution")
     solution = f"{prompt}\n{body}" if isinstance(body, str) else ""
     return _draft(ask, gold, solution=solution)
+
+
+def _before(entry_point: str, prompt: str) -> str:
+    """The prompt's imports and helpers, which tests may call; nothing where it is no Python."""
+    try:
+        tree = ast.parse(prompt)
+    except (SyntaxError, ValueError, RecursionError):
+        return ""
+    kept = [node for node in tree.body if getattr(node, "name", "") != entry_point]
+    return ast.unparse(ast.Module(body=kept, type_ignores=[]))
 
 
 @register(
