@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
@@ -47,11 +47,18 @@ def check_storable(rollout: Rollout) -> None:
 
 
 def storable(rollout: Rollout) -> Rollout:
-    """Lone surrogates are no UTF-8: they become U+FFFD, the token ids keep the truth."""
+    """The rollout as the bank gives it back; what is storable already stays as it is.
+
+    Lone surrogates are no UTF-8: they become U+FFFD, the token ids keep the truth. Log-probs are
+    float32.
+    """
+    import numpy as np
+
     text, extracted = _well_formed(rollout.text), rollout.extracted
     if extracted is not None:
         extracted = _well_formed(extracted)
-    return replace(rollout, text=text, extracted=extracted)
+    logprobs = tuple(np.asarray(rollout.logprobs, np.float32).tolist())
+    return replace(rollout, text=text, extracted=extracted, logprobs=logprobs)
 
 
 def _well_formed(text: str) -> str:
@@ -60,11 +67,6 @@ def _well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
-
-
-def rollout_row(rollout: Rollout) -> dict[str, Any]:
-    """A flat row with the number of tokens."""
-    return {**rollout.to_row(), "num_tokens": len(rollout.token_ids)}
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:
@@ -99,13 +101,25 @@ def rollout_columns(rollouts: Sequence[Rollout]) -> dict[str, pa.Array]:
 
 def rollouts_of(table: pa.Table) -> list[Rollout]:
     """The inverse of `rollout_columns`, without a conversion per token."""
-    columns: dict[str, Any] = {}
-    for name in Rollout.__dataclass_fields__:
-        column = table[name].combine_chunks()
-        columns[name] = _tuples(column) if name in ("token_ids", "logprobs") else column.to_pylist()
+    columns = _python_columns(table, list(Rollout.__dataclass_fields__))
     columns["finish_reason"] = [FinishReason(value) for value in columns["finish_reason"]]
     rows = zip(*columns.values(), strict=True)
     return [Rollout(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Plain rows of a table of rollouts, for people: `Rollout.to_row` and the number of tokens."""
+    columns = _python_columns(table, rollout_schema().names)
+    for row in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, row, strict=True))
+
+
+def _python_columns(table: pa.Table, names: list[str]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for name in names:
+        column = table[name].combine_chunks()
+        columns[name] = _tuples(column) if name in ("token_ids", "logprobs") else column.to_pylist()
+    return columns
 
 
 def _tuples(column: pa.ListArray) -> list[tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from still_core.errors import ConfigError, DataError, explain
 from still_core.identity import derive_seed
 from still_core.problems.problem import AnswerKind, Problem
 from still_core.progress import Progress, ProgressListener
+from still_core.rollout.bank_rows import storable
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.verify.verdict import Outcome, Verdict
 
@@ -328,6 +329,8 @@ class Campaign:
             rule=verdict.rule,
             verifier_version=verdict.verifier_version,
         )
+        # As it comes back from the bank, or a run that was cut off would end with other bytes.
+        rollout = storable(rollout)
         if self._writer is not None and not from_bank:
             self._writer.append(rollout)
         search, _ = self._by_rollout.pop(rollout.id)

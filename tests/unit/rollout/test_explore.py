@@ -6,17 +6,20 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from still_core.errors import DataError
 from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.recipe import ExploreRecipe
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import sample
+from still_core.store import Store
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
 
@@ -260,6 +263,25 @@ def test_a_second_exploration_draws_nothing_and_finds_the_same() -> None:
     assert second.tally.generated_tokens == 0
     assert second.to_rows() == first.to_rows()
     assert second.selected == first.selected
+
+
+class RoughPool(ScriptedPool):
+    """Completions that no shard holds as they are: lone surrogates, log-probs beyond float32."""
+
+    def _finish(self, request: RolloutRequest) -> Rollout:
+        rollout = super()._finish(request)
+        text = rollout.text if rollout.text == "good" else "\ud800"
+        return replace(rollout, text=text, logprobs=(-0.1, -1 / 3, -2e-9))
+
+
+def test_what_was_drawn_and_what_comes_from_the_bank_are_the_same_bytes(tmp_path: Path) -> None:
+    script = {f"p{n}": [n % 3] for n in range(12)}
+    first, second = (
+        run(RoughPool(script, seed), 12, bank=RolloutBank(Store(tmp_path))) for seed in (1, 2)
+    )
+    assert second.tally.generated_rollouts == 0
+    assert second.selected == first.selected
+    assert second.to_rows() == first.to_rows()
 
 
 @pytest.mark.parametrize("crash_after", [0, 1, 7, 40])
