@@ -431,10 +431,11 @@ def _parquet_rows(name: str, opener: _Opener) -> Iterator[Row | Quarantined]:
     index = 0
     with opener.open() as stream:
         try:
-            file = pq.ParquetFile(stream)
+            file = pq.ParquetFile(stream, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise DataError(explain("not a Parquet file", got=f"{name}: {error}")) from error
-        batches = file.iter_batches(batch_size=256)
+        # `stream` is a Python file: no thread of Arrow may still hold it when the process ends.
+        batches = file.iter_batches(batch_size=256, use_threads=False)
         while True:
             try:
                 batch = next(batches)

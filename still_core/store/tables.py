@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ def encode_table(columns: dict[str, pa.Array], *, rows_per_group: int = 65536) -
     import pyarrow.parquet as pq
 
     table = pa.table(columns)
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
         sink,
@@ -49,7 +49,8 @@ def encode_table(columns: dict[str, pa.Array], *, rows_per_group: int = 65536) -
         store_schema=False,
         row_group_size=rows_per_group,
     )
-    return sink.getvalue()
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
 
 
 def decode_table(data: bytes, key: str, columns: list[str] | None = None) -> pa.Table:
@@ -62,7 +63,10 @@ def decode_table(data: bytes, key: str, columns: list[str] | None = None) -> pa.
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(io.BytesIO(data), columns=columns, page_checksum_verification=True)
+        # Arrow's own threads read this: a Python file would have them wait for the interpreter's
+        # lock, and one that still does when the process ends aborts it.
+        file = pa.BufferReader(data)
+        return pq.read_table(file, columns=columns, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
 
@@ -98,7 +102,17 @@ def _read_some(file: Any, rows: list[int], columns: list[str] | None) -> pa.Tabl
             places += [decoded + row for row in wanted]
             decoded += size
         first += size
-    return file.read_row_groups(groups, columns=columns, use_threads=False).take(places)
+    table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    return table if len(places) == len(table) else table.take(_indices(places))
+
+
+def _indices(places: list[int]) -> pa.Array:
+    """Row numbers for `take`; `pa.array` would import pandas first, a second for 20 numbers."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(
+        pa.int64(), len(places), [None, pa.py_buffer(array("q", places).tobytes())]
+    )
 
 
 def _array(name: str, values: Any) -> pa.Array:
