@@ -15,7 +15,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,7 @@ from still_core.problems.problem import Problem
 from still_core.rollout.bank_rows import (
     HEAVY_COLUMNS,
     LIGHT_COLUMNS,
+    VERDICT_COLUMNS,
     columns_of,
     differs,
     rollouts_of,
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 PACK_BYTES = 64 * 2**20
 """Shards are merged until one is about this big."""
 PACKING_TTL_S = 30.0
+ROWS_PER_BATCH = 4 * ROWS_PER_GROUP
+"""Rollouts decoded together by a scan: bounds its memory."""
 VANISHED_RETRIES = 5
 """How often a reader looks again after shards were merged under its hands."""
 
@@ -176,7 +179,8 @@ class RolloutBank:
         with self._lock:
             if any(name not in self._index.places for name in wanted):
                 self.refresh()
-            found = {rollout.id: rollout for rollout in self._load(wanted)}
+            tables = list(self._load(wanted))
+        found = {rollout.id: rollout for table in tables for rollout in rollouts_of(table)}
         return {name: found[name] for name in wanted if name in found}
 
     def writer(self, *, owner: str, flush_s: float = FLUSH_S) -> BankWriter:
@@ -198,11 +202,8 @@ class RolloutBank:
     ) -> Iterator[Rollout]:
         """All rollouts that pass the filter, each id once, oldest first; see `Filter`."""
         asked = Filter(problem=problem, policy=policy, outcome=outcome, round=round)
-        ids = [row["id"] for row in self.rows(asked)]
-        for start in range(0, len(ids), ROWS_PER_GROUP):
-            with self._lock:
-                batch = list(self._load(ids[start : start + ROWS_PER_GROUP]))
-            yield from batch
+        for table in self._batches(asked):
+            yield from rollouts_of(table)
 
     def rows(self, asked: Filter | None = None) -> list[dict[str, Any]]:
         """Light rows (no text, no tokens) that pass the filter, oldest first."""
@@ -235,8 +236,7 @@ class RolloutBank:
         """
         from still_core.rollout.bank_export import write_rollouts
 
-        asked = asked or Filter()
-        return write_rollouts(path, self.scan(**asdict(asked)))
+        return write_rollouts(path, self._batches(asked))
 
     def refresh(self) -> None:
         """Index the shards that appeared since the last look."""
@@ -348,7 +348,15 @@ class RolloutBank:
         place = self._index.places.get(rollout.id)
         return place is not None and (place.judged or not rollout.outcome)
 
-    def _load(self, ids: list[str]) -> Iterator[Rollout]:
+    def _batches(self, asked: Filter | None) -> Iterator[pa.Table]:
+        """Rollouts that pass the filter as tables of `rollout_schema`, oldest first."""
+        ids = [row["id"] for row in self.rows(asked)]
+        for start in range(0, len(ids), ROWS_PER_BATCH):
+            with self._lock:
+                tables = list(self._load(ids[start : start + ROWS_PER_BATCH]))
+            yield from tables
+
+    def _load(self, ids: list[str]) -> Iterator[pa.Table]:
         """Decode rollouts; what was merged away meanwhile is looked up again."""
         left = ids
         for _ in range(VANISHED_RETRIES):
@@ -366,7 +374,7 @@ class RolloutBank:
                 if table is None:
                     vanished.add(filename)
                 else:
-                    yield from (self._judge_again(rollout) for rollout in rollouts_of(table))
+                    yield self._judge_again(table)
             left = [n for n in left if (p := self._index.places.get(n)) and p.filename in vanished]
             if vanished:
                 self._index.drop(vanished)
@@ -376,9 +384,19 @@ class RolloutBank:
                 explain("shards of the bank vanish faster than they can be read", got=left[:3])
             )
 
-    def _judge_again(self, rollout: Rollout) -> Rollout:
-        later = self._judged.get(rollout.id)
-        return rollout if later is None else replace(rollout, **later)
+    def _judge_again(self, table: pa.Table) -> pa.Table:
+        """The table with later verdicts in place of the ones it was written with."""
+        import pyarrow as pa
+
+        later = [self._judged.get(name) for name in table["id"].to_pylist()]
+        if not any(later):
+            return table
+        for name in VERDICT_COLUMNS[1:]:
+            old = table[name].to_pylist()
+            new = [o if v is None else v[name] for o, v in zip(old, later, strict=True)]
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.array(new, pa.string()))
+        return table
 
     def _with_verdict(self, row: dict[str, Any]) -> dict[str, Any]:
         later = self._judged.get(row["id"])

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from still_core.errors import ConfigError, explain
-from still_core.rollout.bank_rows import rollout_columns, rollout_row, rollout_schema
-from still_core.rollout.rollout import Rollout
+from still_core.rollout.bank_rows import rollout_schema, rows_of
 
-ROWS_PER_BATCH = 512
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
-def write_rollouts(path: Path, rollouts: Iterable[Rollout]) -> int:
-    """Write `rollouts` to `path`, which appears whole or not at all; returns how many.
+def write_rollouts(path: Path, tables: Iterable[pa.Table]) -> int:
+    """Write tables of `rollout_schema` to `path`, which appears whole or not at all.
+
+    Returns:
+        how many rollouts.
 
     Raises:
         ConfigError: the suffix is neither `.jsonl` nor `.parquet`.
     """
-    writers: dict[str, Callable[[Path, Iterable[Rollout]], int]] = {
+    writers: dict[str, Callable[[Path, Iterable[pa.Table]], int]] = {
         ".jsonl": _write_jsonl,
         ".parquet": _write_parquet,
     }
@@ -34,36 +36,32 @@ def write_rollouts(path: Path, rollouts: Iterable[Rollout]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        count = write(staged, rollouts)
+        count = write(staged, tables)
         os.replace(staged, path)
     finally:
         staged.unlink(missing_ok=True)
     return count
 
 
-def _write_jsonl(path: Path, rollouts: Iterable[Rollout]) -> int:
+def _write_jsonl(path: Path, tables: Iterable[pa.Table]) -> int:
+    # The standard library takes 15 times as long for the log-probs.
+    import orjson
+
     count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for rollout in rollouts:
-            file.write(json.dumps(rollout_row(rollout), ensure_ascii=False) + "\n")
-            count += 1
+    with path.open("wb") as file:
+        for table in tables:
+            rows = rows_of(table)
+            file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+            count += len(table)
     return count
 
 
-def _write_parquet(path: Path, rollouts: Iterable[Rollout]) -> int:
-    import pyarrow as pa
+def _write_parquet(path: Path, tables: Iterable[pa.Table]) -> int:
     import pyarrow.parquet as pq
 
     schema, count = rollout_schema(), 0
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
-        for batch in _batches(rollouts):
-            columns = rollout_columns(batch)
-            file.write_table(pa.table(columns, schema=schema))
-            count += len(batch)
+        for table in tables:
+            file.write_table(table.select(schema.names))
+            count += len(table)
     return count
-
-
-def _batches(rollouts: Iterable[Rollout]) -> Iterator[list[Rollout]]:
-    source = iter(rollouts)
-    while batch := list(islice(source, ROWS_PER_BATCH)):
-        yield batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -123,7 +123,7 @@ class Rollout:
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""
-        row = asdict(self)
+        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
         row["finish_reason"] = str(self.finish_reason)
         row["token_ids"], row["logprobs"] = list(self.token_ids), list(self.logprobs)
         return row
