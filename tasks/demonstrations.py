@@ -123,14 +123,17 @@ def complete_solutions(
     """Let the fine-tuned writer complete each thought that has no solution, and judge it."""
     from still_core.distil.completion import complete_drafts
     from still_core.distil.drafts import draft_funnel, judge_drafts, read_drafts
+    from still_core.rollout.bank import RolloutBank
     from still_core.store.bundle import publish_tables
     from tasks.engines import rollout_pool, verifier_pool
 
     completed = complete_drafts(
         read_drafts(store, drafts),
         rollout_pool(store, writer, engine, resources),
+        RolloutBank(store),
         prompt_name=prompt,
         sampling=sampling,
+        owner=f"{run}/complete",
         progress=listener(store, run),
     )
     with verifier_pool(verify, resources) as verifier:

@@ -1,6 +1,6 @@
 """Solution completion: a fine-tuned model writes the solution that a QwQ-style thought lacks.
 
-thought -> prompt + thought + opened solution -> fine-tuned model -> closed solution -> draft
+thought -> prompt + thought + opened solution -> bank, else fine-tuned model -> solution -> draft
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from still_core.progress import Progress, ProgressListener
 from still_core.responses.format import DefectKind
 from still_core.responses.prompts import completion_request, prompt
 from still_core.responses.unify import Style, Unified, complete
+from still_core.rollout.bank_rows import storable
 from still_core.rollout.rollout import Rollout, RolloutRequest, Sampling
-from still_core.rollout.search import Pool
+from still_core.rollout.search import Bank, Pool
 
 
 class GeneratingPool(Pool, Protocol):
@@ -35,9 +36,11 @@ class _Asked:
 def complete_drafts(
     drafts: Sequence[Draft],
     pool: GeneratingPool,
+    bank: Bank,
     *,
     prompt_name: str,
     sampling: Sampling,
+    owner: str = "complete",
     progress: ProgressListener | None = None,
 ) -> list[Draft]:
     """Complete every draft that needs a solution.
@@ -45,8 +48,10 @@ def complete_drafts(
     Args:
         drafts: any drafts; those that need no solution are left out of the result.
         pool: holds the solution writer's weights.
+        bank: read first; gets every solution as it ends, not judged.
         prompt_name: the prompt that the writer was trained with.
         sampling: greedy, as a rule; `max_tokens` bounds the solution alone.
+        owner: who writes, for people.
         progress: told as solutions end.
 
     Returns:
@@ -55,18 +60,21 @@ def complete_drafts(
     asked = [
         _ask(d, pool, prompt_name, sampling) for d in drafts if d.state is DraftState.NEEDS_SOLUTION
     ]
-    written: dict[str, Rollout] = {}
-    for rollout in pool.generate([one.request for one in asked]):
-        written[rollout.id] = rollout
-        if progress is not None:
-            progress(
-                Progress(
-                    stage="complete solutions",
-                    done=len(written),
-                    total=len(asked),
-                    unit="solutions",
+    written = dict(bank.get(one.request.id for one in asked))
+    missing = [one.request for one in asked if one.request.id not in written]
+    with bank.writer(owner=owner) as writer:
+        for rollout in pool.generate(missing):
+            written[rollout.id] = storable(rollout)
+            writer.append(rollout)
+            if progress is not None:
+                progress(
+                    Progress(
+                        stage="complete solutions",
+                        done=len(written),
+                        total=len(asked),
+                        unit="solutions",
+                    )
                 )
-            )
     return [_completed(one.draft, written[one.request.id]) for one in asked]
 
 
