@@ -1,7 +1,8 @@
 r"""Multiple choice: the letters that an answer names, compared as a set with gold's.
 
 Reads `C`, `(C)`, `C.`, `C) text`, `\text{(C)}`, `**C**`, `Option C`, `The answer is C`, `A and C`,
-`ACD`, `["A", "C"]`, and the text of a choice where the choices are known.
+`ACD`, `["A", "C"]`, one `A. text` a line, and the text of a choice where the choices are known. No
+pattern here has two ways to match the same text: answers are hostile, and this runs in the caller.
 """
 
 # ruff: noqa: RUF001 - Chinese punctuation in real answers
@@ -15,24 +16,30 @@ _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|mathrm|mathbf|mathsf|mathit|operatorname|mbox|bf|rm)(?![a-zA-Z])"
 )
 _NOISE = re.compile(r"[$*_`~{}]|\\[()\[\],;:! ]|\\q?quad(?![a-zA-Z])")
-_LETTERS = re.compile(
-    r"[\[({\"' ]*[A-J][\])}\"'.: ]*(?:(?:\s*(?:,|;|/|&|and|or|和|、)\s*|\s*)"
-    r"[\[({\"' ]*[A-J][\])}\"'.: ]*)*",
+_FULL_WIDTH = {0xFF21 + index: chr(ord("A") + index) for index in range(10)}
+_LETTERS = re.compile(r"(?:[A-J]|and(?![a-z])|or(?![a-z])|[\s,;/&和、\[\](){}\"'.:：，。])+")
+_SMALL = re.compile(r"[(\[\s]*[a-j][)\].:\s]*(?:(?:,|;|/|&|and|or)[(\[\s]*[a-j][)\].:\s]*)*")
+_JOINED = (
+    r"[A-J](?:[)\]]?\s*(?:,|、|/|&|和|and\b|or\b)\s*(?:(?:and|or)\s+)?[(\[]?[A-J](?![A-Za-z']))*"
 )
-_LEADING = re.compile(
-    r"[\[(\"' ]*([A-J])(?:[\])\"']+|[.:,。、)]|\s*$|(?=[^\x00-\x7f])|\s+(?=[a-z-]))"
+_GROUP = re.compile(rf"(?<![A-Za-z']){_JOINED}(?![A-Za-z'])")
+_LEADING = re.compile(r"[\[(\"'\s]*([A-J])(?=[\])\"'.:,。、：，]|\s*$|[^\x00-\x7f]|\s+[a-z-])")
+_LISTED = re.compile(r"\s*[\[(]?([A-Ja-j])[\]).:：、](?!\d)")
+_ANNOUNCEMENT = (
+    r"(?i:answers?|options?|choices?|correct|réponse|respuesta|antwort|答案|选项?)"
+    r"[\s:：是为]*"
+    r"(?:(?i:is|are|(?:would|must|should) be|est|es|ist|option|choice|letter)s?\b[\s:：是为]*)*"
+    r"[\[(\"']*"
 )
-_ANNOUNCED = re.compile(
-    r"(?:answer|option|choice|correct|réponse|respuesta|antwort|答案|选)"
-    r"(?:\s+(?:is|are|would be|must be|est|es|ist|option|choice|letter|:)|\s*[:：是为])*"
-    r"\s*[:：]?\s*[\[(\"']*([A-J](?:\s*(?:,|&|and)\s*[A-J])*|[A-J]{1,10})(?![A-Za-z])",
-    re.IGNORECASE,
-)
-_ALONE = re.compile(r"(?<![A-Za-z'])([A-J])(?![A-Za-z'])")
+_ANNOUNCED = re.compile(rf"{_ANNOUNCEMENT}({_JOINED}|[A-J]{{2,10}})(?![A-Za-z])")
+_ANNOUNCED_SMALL = re.compile(rf"{_ANNOUNCEMENT}([a-j])(?=[\])\"']|[.\s]*$)")
+_ARTICLE = re.compile(r"\s+(?!is\b|are\b|was\b|and\b|or\b|seems\b|should\b|would\b|must\b)[a-z]")
+"""What follows an `A` or `I` that is a word of English and no letter of a choice."""
 
 
 def _clean(text: str) -> str:
-    return " ".join(_NOISE.sub(" ", _WRAPPER.sub(" ", text)).split())
+    text = _NOISE.sub(" ", _WRAPPER.sub(" ", text.translate(_FULL_WIDTH)))
+    return " ".join(text.split())
 
 
 def letters_of(text: str, choices: tuple[str, ...] = ()) -> frozenset[str] | None:
@@ -42,8 +49,6 @@ def letters_of(text: str, choices: tuple[str, ...] = ()) -> frozenset[str] | Non
     ['A', 'C']
     """
     cleaned = _clean(text)
-    if len(cleaned) == 1 and cleaned.isalpha() and cleaned.upper() <= "J":
-        return frozenset(cleaned.upper())
     by_text = [
         chr(ord("A") + index)
         for index, choice in enumerate(choices)
@@ -51,20 +56,49 @@ def letters_of(text: str, choices: tuple[str, ...] = ()) -> frozenset[str] | Non
     ]
     if len(by_text) == 1:
         return frozenset(by_text)
-    if _LETTERS.fullmatch(cleaned):
-        return frozenset(re.findall(r"[A-J]", re.sub(r"and|or", " ", cleaned)))
+    if _SMALL.fullmatch(cleaned):
+        cleaned = re.sub(r"\b[a-j]\b", lambda match: match[0].upper(), cleaned)
+    if _LETTERS.fullmatch(cleaned) and (letters := _capitals(cleaned)):
+        return letters
+    return _listed(text) or _said(cleaned)
+
+
+def _capitals(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[A-J]", text))
+
+
+def _listed(text: str) -> frozenset[str] | None:
+    """The letters of several lines `A. text`, where every line is one."""
+    lines = [line for line in re.split(r"\n|\\\\|;", text) if line.strip()]
+    matches = [_LISTED.match(_clean(line)) for line in lines[:20]]
+    if len(lines) < 2 or not all(matches):
+        return None
+    return frozenset(match[1].upper() for match in matches if match)
+
+
+def _said(cleaned: str) -> frozenset[str] | None:
+    """The letters that a sentence names: at its head, after "answer", or last."""
+    small = _LISTED.match(cleaned)
     leading = _LEADING.match(cleaned)
-    announced = [match for match in _ANNOUNCED.finditer(cleaned) if match[1].isupper()]
-    if announced and not (
-        leading and leading[1] and cleaned[leading.end(1) : leading.end(1) + 1] in ".):"
-    ):
-        return frozenset(re.findall(r"[A-J]", announced[-1][1]))
-    if leading and leading[1] not in "AI":
+    if leading and cleaned[leading.end(1) : leading.end(1) + 1] in (".", ")", "]", ":", "："):
         return frozenset(leading[1])
-    if leading and not cleaned[leading.end(1) : leading.end(1) + 1].isspace():
-        return frozenset(leading[1])
-    alone = _ALONE.findall(cleaned)
-    return frozenset(alone[-1]) if alone else None
+    announced = list(_ANNOUNCED.finditer(cleaned))
+    if announced and not (announced[-1][1] == "I" and _is_word(cleaned, announced[-1].start(1))):
+        return _capitals(announced[-1][1])
+    if (small_one := _ANNOUNCED_SMALL.search(cleaned)) is not None:
+        return frozenset(small_one[1].upper())
+    groups = [match for match in _GROUP.finditer(cleaned) if not _is_word(cleaned, match.start())]
+    if leading and not _is_word(cleaned, leading.start(1)):
+        first = _GROUP.match(cleaned, leading.start(1))
+        return _capitals(first[0] if first else leading[1])
+    if small:
+        return frozenset(small[1].upper())
+    return _capitals(groups[-1][0]) if groups else None
+
+
+def _is_word(text: str, at: int) -> bool:
+    """Whether the letter at this place is the article or the pronoun."""
+    return text[at] in "AI" and _ARTICLE.match(text, at + 1) is not None
 
 
 def judge_choice(gold: str, pred: str, choices: tuple[str, ...]) -> tuple[Outcome, str]:

@@ -135,7 +135,9 @@ def judged(case: Case, sandbox: Sandbox, pool: VerifierPool) -> Case:
     """The case with its end in plain Python and its verdict."""
     gold = json.loads(case.gold)
     done = secrets.token_hex(8)
-    program = "\n".join([gold["prelude"], case.source, *gold["tests"], f"print({done!r})"])
+    # The helpers that tests call are the gold's, whatever the program calls by the same name.
+    parts = [gold["prelude"], case.source, gold["prelude"], *gold["tests"], f"print({done!r})"]
+    program = "\n".join(parts)
     seconds = MUTANT_S if case.change else REFERENCE_S
     result = sandbox.run(program, timeout_s=seconds)
     passes = result.stdout.rstrip().endswith(done)

@@ -17,7 +17,10 @@ from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
 
-LEETCODE_PRELUDE = "from typing import *\nfrom collections import *\nfrom math import *\n"
+LEETCODE_PRELUDE = (
+    "from typing import *\nfrom collections import *\nfrom math import *\n"
+    "from builtins import pow\n"  # not math's, which takes no modulus
+)
 """Names that LeetCode's own judge has at hand."""
 _LEVELS = {"easy": 1.0, "medium": 2.0, "hard": 3.0}
 

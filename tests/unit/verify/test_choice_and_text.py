@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from still_core.verify.choice import judge_choice
@@ -31,6 +33,21 @@ from still_core.verify.verdict import Outcome
         ("A, C", "CA"),
         ("AC", r"\text{A, C}"),
         ('["A", "C"]', "A,C"),
+        ("A, C", "The answer is A and C"),
+        ("A, C", "both A and C"),
+        ("A, C", "Both (A) and (C) are correct"),
+        ("A, C", "A. CH4\nC. H2O"),
+        ("A, C", "(a) and (c)"),
+        ("A, C, D", "A, C, and D"),
+        ("A, C, D", "(A)(C)(D)"),
+        ("B, D", "\u6545\u9009BD"),
+        ("B", "\u6545\u9009\uff1aB\u3002"),
+        ("B", "\uff22"),
+        ("B", "option b"),
+        ("B", "the answer is (b)"),
+        ("A", "the answer is A because of x"),
+        ("A", "A is correct"),
+        ("J", "J."),
     ],
 )
 def test_a_letter_is_read_in_every_form(gold: str, pred: str) -> None:
@@ -45,6 +62,10 @@ def test_a_letter_is_read_in_every_form(gold: str, pred: str) -> None:
         ("A, C", "A", Outcome.WRONG),
         ("B", "ABCD", Outcome.WRONG),
         ("B", "none of them", Outcome.UNPARSABLE),
+        ("C", "both A and C", Outcome.WRONG),
+        ("I", "I do not know", Outcome.UNPARSABLE),
+        ("A", "A dog", Outcome.UNPARSABLE),
+        ("B", "A. one\nB. two\nC. three", Outcome.WRONG),
         ("B", "", Outcome.UNPARSABLE),
         ("B", "\u0412", Outcome.UNPARSABLE),
         ("?", "B", Outcome.ERROR),
@@ -52,6 +73,16 @@ def test_a_letter_is_read_in_every_form(gold: str, pred: str) -> None:
 )
 def test_other_letters_are_not_accepted(gold: str, pred: str, outcome: Outcome) -> None:
     assert judge_choice(gold, pred, ())[0] is outcome
+
+
+@pytest.mark.parametrize(
+    "bait",
+    ["A B " * 900 + "x", "answer" + " :" * 1900 + " x", "A\" ' " * 900 + "x", "A, " * 1300 + "x"],
+)
+def test_the_time_for_a_letter_is_linear_in_the_text(bait: str) -> None:
+    started = time.perf_counter()
+    judge_choice("H, J", bait, ())
+    assert time.perf_counter() - started < 0.2
 
 
 def test_the_text_of_a_choice_names_its_letter() -> None:
