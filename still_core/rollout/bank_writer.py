@@ -13,6 +13,10 @@ from still_core.rollout.rollout import Rollout
 from still_core.store.shardlog import Shard, ShardLog, ShardWriter
 
 FLUSH_S = 2.0
+AT_STAKE = 0.01
+"""Share of a writer's time that a row waits at most, so that a crash costs no more of its work."""
+EARLIEST = 0.01
+"""Share of `flush_s` that a row may always wait: a young writer does not write row by row."""
 MAX_BUFFERED_ROWS = 4096
 MAX_BUFFERED_TOKENS = 4 * 2**20
 MERGE_FROM = 16
@@ -29,6 +33,7 @@ class BankWriter:
         self._holds, self._shards = holds, shards
         self.owner = owner
         self._flush_s = flush_s
+        self._opened_at = time.monotonic()
         self._names = ShardWriter()
         self._buffer: list[Rollout] = []
         self._buffered_tokens = 0
@@ -145,4 +150,6 @@ class BankWriter:
         """Seconds until the oldest buffered row must go; half of `flush_s` is left for the put."""
         if not self._buffer:
             return 3600.0
-        return self._oldest_at + self._flush_s / 2 - time.monotonic()
+        now = time.monotonic()
+        wait = max(EARLIEST * self._flush_s, AT_STAKE * (now - self._opened_at))
+        return self._oldest_at + min(wait, self._flush_s / 2) - now

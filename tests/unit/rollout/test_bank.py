@@ -115,6 +115,17 @@ def test_an_appended_rollout_is_durable_within_the_flush_time(store: Store) -> N
         assert writer.num_durable == 1
 
 
+def test_a_row_waits_for_a_hundredth_of_its_writers_time_and_never_long(store: Store) -> None:
+    with RolloutBank(store).writer(owner="o") as writer:
+        waits = []
+        for age in (0.0, 10.0, 50.0, 10_000.0):
+            writer._buffer, writer._oldest_at = [make_rollout(1)], time.monotonic()
+            writer._opened_at = writer._oldest_at - age
+            waits.append(writer._patience())
+            writer._buffer = []
+    assert waits == pytest.approx([0.02, 0.1, 0.5, 1.0], abs=0.01)
+
+
 def test_many_writers_at_once_lose_nothing(store: Store) -> None:
     def write(base: int) -> None:
         with RolloutBank(store).writer(owner=f"actor-{base}", flush_s=0.1) as writer:
