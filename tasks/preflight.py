@@ -73,20 +73,25 @@ def check_engine(kind: str) -> None:
 
 
 def fingerprint_sources(specs: Iterable[SourceSpec]) -> dict[str, str]:
-    """Digest by path of every file the sources read; other sources are named by their URI."""
+    """Identity by path of what the sources read now."""
     return fingerprint_paths(spec.path for spec in specs)
 
 
 def fingerprint_paths(paths: Iterable[str]) -> dict[str, str]:
-    """Digest of each local file or folder; other URIs stand for themselves.
+    """Digest of each local file or folder; what remote places say of theirs.
 
     Raises:
-        ConfigError: a local path is missing or can not be read.
+        ConfigError: a path is missing or can not be read, a hub data set can not be reached.
+        DataError: a remote place can not be read.
     """
+    from still_core.problems.places import is_remote, remote_identity
+
     found: dict[str, str] = {}
     for path in paths:
-        if "://" in path or path.startswith(("hf:", "miniature:")):
-            found[path] = path
+        if path in found:
+            continue
+        if is_remote(path):
+            found[path] = remote_identity(path)
             continue
         place = Path(path).expanduser()
         files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]

@@ -25,14 +25,14 @@ def show_problems(store: Store, problems: Handle) -> Iterator[Shown]:
         )
 
 
-@stage(version="2026.11.21", show=show_problems)
+@stage(version="2026.11.21.2", show=show_problems)
 def collect_problems(
     store: Store, version: str, *, problems: ProblemsRecipe, files: dict[str, str]
 ) -> Handle:
     """Read every source and benchmark, filter, decontaminate; refuse what overlaps."""
+    from still_core.problems.places import pinned
     from still_core.problems.prepare import prepare_problems
     from still_core.problems.tables import publish_prepared
 
-    return publish_prepared(
-        store, "collect-problems", version, prepare_problems(problems), problems
-    )
+    prepared = prepare_problems(pinned(problems, files))
+    return publish_prepared(store, "collect-problems", version, prepared, problems)

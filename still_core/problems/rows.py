@@ -21,11 +21,13 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
+from urllib.parse import parse_qsl
 
 from still_core.errors import ConfigError, DataError, explain
 from still_core.problems.documents import CHUNK_BYTES, CUT_ERRORS, elements
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".zip")
 
 
@@ -134,7 +136,14 @@ def _files(path: str, base: Path | None) -> list[tuple[str, _Opener]]:
 
 
 def _remote_files(path: str) -> list[tuple[str, _Opener]]:
-    """The files behind an fsspec URI.
+    """The files behind an fsspec URI, with their openers."""
+    protocol = path.split("://", 1)[0]
+    names, filesystem = remote_files(path)
+    return [(f"{protocol}://{name}", _Opener(name, filesystem)) for name in names]
+
+
+def remote_files(path: str) -> tuple[list[str], Any]:
+    """The sorted names of the files behind an fsspec URI, and their file system.
 
     Raises:
         DataError: the place can not be reached or read, e.g. for lack of credentials.
@@ -142,15 +151,13 @@ def _remote_files(path: str) -> list[tuple[str, _Opener]]:
     import fsspec
     from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
-    protocol = path.split("://", 1)[0]
     try:
         # A cached instance would keep the credentials and endpoint of its first use.
         filesystem, root = fsspec.core.url_to_fs(path, skip_instance_cache=True)
         found = filesystem.glob(root) if _is_glob(root) else filesystem.find(root)
     except (OSError, ValueError, ImportError, BotoCoreError) as error:
         raise DataError(explain(f"can not read {path}", got=f"{error}"[:300])) from error
-    names = sorted(name for name in found if name == root or _readable(name))
-    return [(f"{protocol}://{name}", _Opener(name, filesystem)) for name in names]
+    return sorted(name for name in found if name == root or _readable(name)), filesystem
 
 
 def _is_glob(path: str) -> bool:
@@ -488,27 +495,44 @@ class _ZipOpener:
         return self.archive.open(self.member)
 
 
-def _hub_rows(path: str) -> Iterator[Row | Quarantined]:
-    """Rows of `hf:org/name?split=train&config=main&revision=...`, streamed through `datasets`."""
-    from urllib.parse import parse_qsl
+class HubPlace(NamedTuple):
+    """What `hf:org/name?split=train&config=main&revision=...` says."""
 
-    import datasets
+    name: str
+    config: str | None
+    split: str
+    revision: str | None
 
+
+def hub_place(path: str) -> HubPlace:
+    """The parts of a hub path.
+
+    Raises:
+        ConfigError: an option that there is not.
+    """
     name, _, query = path.removeprefix("hf:").partition("?")
     options: Mapping[str, str] = dict(parse_qsl(query))
     if unknown := set(options) - {"split", "config", "revision"}:
         raise ConfigError(
             explain("unknown hub option", got=sorted(unknown), expected="split, config, revision")
         )
+    return HubPlace(
+        name=name,
+        config=options.get("config"),
+        split=options.get("split", "train"),
+        revision=options.get("revision"),
+    )
+
+
+def _hub_rows(path: str) -> Iterator[Row | Quarantined]:
+    """Rows of a hub data set, streamed through `datasets`; from its local cache without a hub."""
+    import datasets
+
+    place = hub_place(path)
     try:
-        rows = datasets.load_dataset(
-            name,
-            options.get("config"),
-            split=options.get("split", "train"),
-            revision=options.get("revision"),
-            streaming=True,
-        )
-        for index, value in enumerate(rows):
+        builder = datasets.load_dataset_builder(place.name, place.config, revision=place.revision)
+        _require_revision(place, builder.hash)
+        for index, value in enumerate(builder.as_streaming_dataset(split=place.split)):
             try:
                 check_value(value, Limits())
             except MalformedRow as error:
@@ -519,3 +543,21 @@ def _hub_rows(path: str) -> Iterator[Row | Quarantined]:
         raise DataError(
             explain("can not read the hub data set", got=f"{path}: {error}"[:400])
         ) from error
+
+
+def _require_revision(place: HubPlace, found: str | None) -> None:
+    """Refuse the cached version that `datasets` falls back to where it is not the one asked for.
+
+    Raises:
+        DataError: a whole commit was asked for and another one would be read.
+    """
+    commits = [one for one in (place.revision, found) if one and _COMMIT.fullmatch(one)]
+    if len(commits) == 2 and commits[0] != commits[1]:
+        raise DataError(
+            explain(
+                f"the local cache holds another version of {place.name!r}",
+                got=commits[1],
+                expected=commits[0],
+                remedy="connect to the hub, or name the cached commit as revision",
+            )
+        )
