@@ -29,7 +29,6 @@ def imitate(
     drafts = distil_demonstrations(
         store=run.store,
         problems=problems,
-        backbone=backbone,
         distil=recipe.distil,
         verify=recipe.verify,
         engine=recipe.engine,

@@ -1,14 +1,14 @@
 """D_0 from a recipe in one call, without a flow: what `still data build` runs.
 
 prepare_problems -> gather -> unify -> verify -> clean -> mix -> published data set
-(STILL-2 section 2.2). The stages are the flow's own (`still_core.distil`). Two things need models
-and so the flow: live teachers, and completing the solutions of thoughts that have none; the latter
-are counted here as `needs_solution`.
+(STILL-2 section 2.2). The stages are the flow's own (`still_core.distil`). Completing the solutions
+of thoughts that have none needs a trained model and so the flow; they are counted here as
+`needs_solution`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,27 @@ from still_core.distil.drafts import (
 from still_core.errors import ConfigError, DataError, MissingError, explain
 from still_core.identity import digest
 from still_core.problems.collect import SourceCount
+from still_core.problems.places import pinned
 from still_core.problems.prepare import Prepared, prepare_problems
+from still_core.problems.problem import Problem
+from still_core.problems.raw import RawResponse
 from still_core.progress import ProgressListener
 from still_core.recipes.recipe import Still2Recipe
 from still_core.refine.clean import Refined
 from still_core.refine.funnel import Funnel
 from still_core.refine.lineage import dropped_from_rows, trace
-from still_core.refine.recipe import CleanRecipe
+from still_core.refine.recipe import CleanRecipe, Teacher
 from still_core.responses.response import Demonstration
 from still_core.store.bundle import read_rows_of
 from still_core.store.handle import Handle
 from still_core.store.store import Store
 from still_core.verify import VERIFIER_VERSION, VerifierPool
 
-DATASET_VERSION = "2026.11.21"
+DATASET_VERSION = "2026.11.21.2"
 """Part of a data set's version; changed whenever the same recipe would give other rows."""
+
+AskTeacher = Callable[[Teacher, Sequence[Problem], VerifierPool], list[RawResponse]]
+"""Draws a live teacher's responses to the problems; the bank is read first."""
 
 
 def build_dataset(
@@ -50,6 +56,7 @@ def build_dataset(
     base: Path | None = None,
     files: Mapping[str, str] | None = None,
     workers: int = 1,
+    ask: AskTeacher | None = None,
     progress: ProgressListener | None = None,
 ) -> Handle:
     """Build D_0 and publish it as `data/<recipe name>`.
@@ -60,23 +67,25 @@ def build_dataset(
         base: folder that relative local paths start from.
         files: content digest of every file that is read; part of the version.
         workers: verifier processes.
-        progress: told while rows are read and answers verified.
+        ask: how to ask live teachers.
+        progress: told while rows are read, teachers asked and answers verified.
     Returns:
         `data.parquet` holds the demonstrations. Beside it: problems, responses that are no
         demonstration, rows dropped with their rule, quarantined rows with file and line, funnels,
         overlap and fingerprints of the benchmarks.
     Raises:
-        ConfigError: a source that is not there; a live teacher.
+        ConfigError: a source that is not there; a live teacher and no way to ask it.
         DataError: an unreadable file, overlap above the threshold, or nothing left to train on.
     """
     store.check_writable()
-    prepared = prepare_problems(recipe.problems, base=base, progress=progress)
-    drafts = _drafts(recipe, prepared)
+    sources = pinned(recipe.problems, files or {})
+    prepared = prepare_problems(sources, base=base, progress=progress)
     with VerifierPool(
         workers=workers,
         deadline_s=recipe.verify.deadline_s,
         conventions=recipe.verify.conventions,
     ) as pool:
+        drafts = _drafts(recipe, prepared, pool, ask)
         drafts = judge_drafts(drafts, pool, progress=progress)
     dataset = build_d0(demonstrations_of(drafts), recipe.clean, recipe.mix)
     return publish_dataset(
@@ -95,19 +104,24 @@ def dataset_version(recipe: Still2Recipe, files: Mapping[str, str]) -> str:
     return digest([DATASET_VERSION, VERIFIER_VERSION, recipe.seed, sections, dict(files)])
 
 
-def _drafts(recipe: Still2Recipe, prepared: Prepared) -> list[Draft]:
+def _drafts(
+    recipe: Still2Recipe, prepared: Prepared, verifier: VerifierPool, ask: AskTeacher | None
+) -> list[Draft]:
+    known, written = prepared.problems, prepared.responses
     drafts: list[Draft] = []
     for teacher in recipe.distil.teachers:
-        if teacher.kind not in ("file", "scripted"):
+        if teacher.kind in ("file", "scripted"):
+            raws = gather_responses(teacher, known, written, seed=recipe.seed)
+        elif ask is not None:
+            raws = ask(teacher, known, verifier)
+        else:
             raise ConfigError(
                 explain(
-                    f"teacher {teacher.name!r} is a live model",
+                    f"teacher {teacher.name!r} is a live model that nobody can ask here",
                     got=teacher.kind,
                     expected="file or scripted",
-                    remedy="run the flow, or read its responses from a file",
                 )
             )
-        raws = gather_responses(teacher, prepared.problems, prepared.responses, seed=recipe.seed)
         drafts += draft(raws, teacher.style)
     return drafts
 

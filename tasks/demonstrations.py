@@ -44,13 +44,12 @@ def show_drafts(store: Store, drafts: Handle) -> Iterator[Shown]:
     yield markdown("sample-drafts", "\n\n".join(pages), "One raw response of each habit")
 
 
-@stage(version="2026.11.21", show=show_drafts)
+@stage(version="2026.11.21.2", show=show_drafts)
 def distil_demonstrations(
     store: Store,
     version: str,
     *,
     problems: Handle,
-    backbone: Handle,
     distil: DistilRecipe,
     verify: VerifyRecipe,
     engine: EngineRecipe,
@@ -72,7 +71,15 @@ def distil_demonstrations(
                 raws = gather_responses(teacher, known, written, seed=seed)
             else:
                 raws = ask_teacher(
-                    store, teacher, distil, known, backbone, engine, verifier, resources, seed=seed
+                    store,
+                    teacher,
+                    distil,
+                    known,
+                    engine,
+                    verifier,
+                    resources,
+                    seed=seed,
+                    progress=listener(store, run),
                 )
             drafts += draft(raws, teacher.style)
         drafts = judge_drafts(drafts, verifier, progress=listener(store, run))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from still_core.progress import ProgressListener
 from still_core.recipes.recipe import Resources
 from still_core.refine.recipe import DistilRecipe, Teacher
 from still_core.rollout.recipe import EngineRecipe
@@ -67,25 +68,30 @@ def ask_teacher(
     teacher: Teacher,
     distil: DistilRecipe,
     problems: Sequence[Problem],
-    backbone: Handle,
     engine: EngineRecipe,
     verifier: VerifierPool,
     resources: Resources,
     *,
     seed: int,
+    progress: ProgressListener | None = None,
 ) -> list[RawResponse]:
-    """A live teacher's responses; what the bank has is not asked again."""
-    from still_core.distil.teachers import Question, draw_responses
+    """A live teacher's responses; what the bank has is not asked again.
+
+    Raises:
+        ConfigError: an endpoint without an address, a local model that is not there.
+        RolloutError: the endpoint or the engine can not go on.
+    """
+    from still_core.distil.teachers import Question, draw_responses, endpoint_pool
     from still_core.rollout.bank import RolloutBank
     from still_core.rollout.pool import RolloutPool
     from still_core.train.model_folder import model_folder
 
     remote = teacher.kind == "endpoint"
-    asking = engine.model_copy(
-        update={"kind": "openai", "model": teacher.source, "api": "chat"} if remote else {}
-    )
-    folder = store.fetch(backbone) if remote else model_folder(teacher.source)
-    with RolloutPool(folder, asking, resources.rollout) as pool:
+    with (
+        endpoint_pool(teacher, resources.rollout)
+        if remote
+        else RolloutPool(model_folder(teacher.source), engine, resources.rollout)
+    ) as pool:
         return draw_responses(
             teacher,
             distil,
@@ -95,4 +101,5 @@ def ask_teacher(
             verifier,
             prompt=Question() if remote else "bare",
             seed=seed,
+            progress=progress,
         )

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from still_core.problems.problem import Problem
+    from still_core.problems.raw import RawResponse
+    from still_core.refine.recipe import Teacher
+    from still_core.verify import VerifierPool
 
 
 def build(
@@ -17,6 +22,7 @@ def build(
     recipe: str,
     out: str,
     set: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    resource: Annotated[list[str] | None, Parameter(name="--resource")] = None,
     workers: int = 1,
 ) -> None:
     """Build D_0 by a recipe and publish it in a store.
@@ -29,21 +35,45 @@ def build(
         Store: a folder or `s3://bucket/prefix`.
     set
         A change to the recipe, `section.key=value`; may be given several times.
+    resource
+        Where live teachers are asked, `rollout.endpoint=http://host:8000/v1`, and how fast,
+        `rollout.requests_per_minute=60`; may be given several times. No part of the data set's
+        identity.
     workers
         Verifier processes.
     """
     from still_core.dataset import build_dataset, read_funnels
-    from still_core.recipes.loading import load_recipe
+    from still_core.recipes.loading import load_recipe, load_resources
     from still_core.store import Store
     from still_core.terminal import TerminalProgress
     from tasks.preflight import fingerprint_sources
 
-    loaded = load_recipe(recipe, set or ())
+    loaded, resources = load_recipe(recipe, set or ()), load_resources(recipe, resource or ())
     benchmarks = [one.source for one in loaded.problems.benchmarks]
     files = fingerprint_sources([*loaded.problems.sources, *benchmarks])
     store = Store(out)
     with TerminalProgress() as progress:
-        handle = build_dataset(loaded, store, files=files, workers=workers, progress=progress)
+
+        def ask(
+            teacher: Teacher, problems: Sequence[Problem], verifier: VerifierPool
+        ) -> list[RawResponse]:
+            from tasks.engines import ask_teacher
+
+            return ask_teacher(
+                store,
+                teacher,
+                loaded.distil,
+                problems,
+                loaded.engine,
+                verifier,
+                resources,
+                seed=loaded.seed,
+                progress=progress,
+            )
+
+        handle = build_dataset(
+            loaded, store, files=files, workers=workers, ask=ask, progress=progress
+        )
     for title, one in read_funnels(store, handle).items():
         print(f"{title}\n{one.to_markdown()}\n", file=sys.stderr)
     print(handle.uri)

@@ -2,23 +2,58 @@
 
 problems -> sample n responses each, bank first -> raw responses
 
-A run that was cut goes on where it stopped: responses in the bank are not asked for again.
+A run that was cut goes on where it stopped: responses in the bank are not asked for again. An
+endpoint's responses are known by the name of its model: a server that changes what it serves under
+a name needs another name in the recipe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from still_core.errors import ConfigError, explain
 from still_core.identity import digest
 from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
 from still_core.progress import ProgressListener
 from still_core.refine.recipe import DistilRecipe, Teacher
+from still_core.rollout.recipe import EngineRecipe, Resources
 from still_core.rollout.rollout import Sampling
 from still_core.rollout.sample import sample
 from still_core.rollout.search import Bank, Pool, PromptTemplate, Verifier
+
+if TYPE_CHECKING:
+    from still_core.rollout.pool import RolloutPool
+
+
+def endpoint_pool(teacher: Teacher, resources: Resources) -> RolloutPool:
+    """One actor that asks the endpoint: it needs no GPU, and alone it keeps the rate limit.
+
+    Args:
+        teacher: of kind `endpoint`; `source` is the model's name there.
+        resources: `endpoint`, `max_num_seqs` requests at once, `requests_per_minute`.
+
+    Raises:
+        ConfigError: the address or the model's name is missing.
+    """
+    from still_core.rollout.pool import RolloutPool
+
+    if not (teacher.source and resources.endpoint):
+        raise ConfigError(
+            explain(
+                f"teacher {teacher.name!r} needs a model name and an endpoint",
+                got={"source": teacher.source, "endpoint": resources.endpoint},
+                remedy="set distil.teachers.source and --resource rollout.endpoint=http://.../v1",
+            )
+        )
+    return RolloutPool(
+        "",
+        EngineRecipe(kind="openai", model=teacher.source, api="chat"),
+        resources.model_copy(update={"num_actors": 1, "gpus_per_actor": 0.0}),
+        policy_digest=digest(["endpoint", teacher.source]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

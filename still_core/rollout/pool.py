@@ -72,7 +72,8 @@ class RolloutPool:
         """Name the pool; actors start with the first request.
 
         Args:
-            model_dir: model folder on this machine (`Store.fetch` gives one).
+            model_dir: model folder on this machine (`Store.fetch` gives one); may be empty where
+                an endpoint has the model.
             engine: recipe of the engine.
             resources: number of actors, their CPUs and GPUs, deadlines.
             policy_digest: digest of the weights; by default that of `handle`, else of the folder.
@@ -112,8 +113,8 @@ class RolloutPool:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of the model folder."""
-        if self._tokenizer is None:
+        """The tokenizer of the model folder; None where an endpoint has the model."""
+        if self._tokenizer is None and self.weights.directory:
             from transformers import AutoTokenizer
 
             self._tokenizer = AutoTokenizer.from_pretrained(self.weights.directory)
