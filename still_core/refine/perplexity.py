@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_BATCH_TOKENS = 8_192
 """Tokens of one forward; a longer row stands alone."""
+LEAST_FILL = 0.9
+"""Shortest row of a batch as a share of its longest: bounds padding to a tenth."""
 CHUNK_LOGITS = 1 << 24
 """Logits that exist at a time: 64 MB in float32."""
 
@@ -97,7 +99,9 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int
     """Row indices in batches of like length, longest first: memory fails at once or never."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > max_tokens:
+        longest = lengths[batch[0]] if batch else 0
+        full = longest * (len(batch) + 1) > max_tokens
+        if batch and (full or lengths[row] < LEAST_FILL * longest):
             yield batch
             batch = []
         batch.append(row)

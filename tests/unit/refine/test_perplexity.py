@@ -78,4 +78,4 @@ def test_rows_and_prompt_lengths_must_match() -> None:
 def test_batches_hold_like_lengths_within_the_budget() -> None:
     lengths = [5, 90, 40, 41, 6, 300]
     batches = list(length_batches(lengths, 100))
-    assert batches == [[5], [1], [3, 2], [4, 0]]
+    assert batches == [[5], [1], [3, 2], [4], [0]]
