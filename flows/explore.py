@@ -1,6 +1,6 @@
 """Explore (STILL-2 section 2.3): roll out M_t on hard problems until one response is correct.
 
-M_t, unsolved problems -> rollouts, verified as they finish -> bank -> candidates with perplexity
+M_t, unsolved problems -> rollouts, verified as they finish -> bank -> what was found, scored
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from flows.subflow import subflow
 from still_core.recipes.recipe import Still2Recipe
 from still_core.store.handle import Handle
 from tasks.explore import explore_problems, score_candidates
+from tasks.preferences import score_siblings
 
 
 @subflow(name="explore", run_name="explore-{round}-{run.name}")
@@ -19,9 +20,14 @@ def explore(
     problems: Handle,
     policy: Handle,
     explorations: list[Handle],
+    first_model: Handle,
     round: int,
 ) -> tuple[Handle, Handle]:
-    """What M_t found in this round, and the correct responses as scored candidates."""
+    """What M_t found in this round, and what of it the next model can learn from, with perplexity.
+
+    For SFT these are the correct responses, scored by M_t; for DPO correct and wrong siblings,
+    scored by M_1, from which DPO starts.
+    """
     exploration = explore_problems(
         label=f"round {round}",
         store=run.store,
@@ -38,6 +44,18 @@ def explore(
         resources=run.resources,
         run=run.name,
     )
+    if recipe.self_improve.method == "dpo":
+        siblings = score_siblings(
+            label=f"round {round}",
+            store=run.store,
+            start=first_model,
+            exploration=exploration,
+            problems=problems,
+            prompt=recipe.backbone.prompt,
+            round=round,
+            run=run.name,
+        )
+        return exploration, siblings
     candidates = score_candidates(
         label=f"round {round}",
         store=run.store,
@@ -46,5 +64,6 @@ def explore(
         problems=problems,
         prompt=recipe.backbone.prompt,
         round=round,
+        run=run.name,
     )
     return exploration, candidates

@@ -6,7 +6,7 @@ from flows.run import Run
 from still_core.recipes.recipe import Still2Recipe
 from still_core.store.handle import Handle
 from tasks.evaluate import evaluate_model
-from tasks.train import train_model
+from tasks.train import align_model, train_model
 
 
 def trained(
@@ -27,6 +27,30 @@ def trained(
         gate=recipe.problems.decontaminate,
         prompt=recipe.backbone.prompt,
         sft=recipe.sft,
+        seed=recipe.seed,
+        resources=run.resources,
+        run=run.name,
+    )
+
+
+def aligned(
+    run: Run,
+    recipe: Still2Recipe,
+    start: Handle,
+    pairs: Handle,
+    fingerprints: Handle,
+    label: str,
+) -> Handle:
+    """The model that DPO makes of `start` on the pairs, past the decontamination gate."""
+    return align_model(
+        label=label,
+        store=run.store,
+        model=start,
+        pairs=pairs,
+        fingerprints=fingerprints,
+        gate=recipe.problems.decontaminate,
+        prompt=recipe.backbone.prompt,
+        dpo=recipe.self_improve.dpo,
         seed=recipe.seed,
         resources=run.resources,
         run=run.name,

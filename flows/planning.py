@@ -11,6 +11,7 @@ from flows.still_2 import still_2
 from still_core.errors import ConfigError
 from still_core.recipes.recipe import Resources, Still2Recipe
 from still_core.train.memory import plan_memory
+from still_core.train.recipe import DpoRecipe, SftRecipe
 from tasks.planning import PlannedStage, planning
 from tasks.preflight import preflight
 
@@ -41,23 +42,41 @@ def _line(stage: PlannedStage) -> str:
 
 
 def _training_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
-    """Memory per rank by part, and hours for one SFT; an architecture without a plan is said so."""
-    size = recipe.mix.target_size or None
+    """Memory per rank by part and hours for one SFT, and for one DPO where the recipe has it."""
+    by_pairs = recipe.self_improve.method == "dpo"
+    lines = _job_lines("SFT", recipe, recipe.sft, resources, recipe.mix.target_size)
+    if by_pairs:
+        pairs = recipe.pool.problems_per_round * recipe.self_improve.pairs.max_pairs_per_problem
+        lines += _job_lines("DPO", recipe, recipe.self_improve.dpo, resources, pairs)
+    again = 0 if by_pairs else recipe.rounds
+    lines.append(f"  {again + 1} x SFT of a round in the run, and one of the solution writer")
+    if by_pairs:
+        lines.append(f"  {recipe.rounds} x DPO in the run")
+    return lines
+
+
+def _job_lines(
+    kind: str,
+    recipe: Still2Recipe,
+    job: SftRecipe | DpoRecipe,
+    resources: Resources,
+    num_rows: int,
+) -> list[str]:
+    """One training job; an architecture without a plan is said so."""
     try:
         plan = plan_memory(
             _model_config(recipe.backbone.model),
-            recipe.sft,
+            job,
             resources.train,
-            num_rows=size,
-            mean_tokens=recipe.sft.max_length // 4,
+            num_rows=num_rows or None,
+            mean_tokens=job.max_length // 4,
         )
     except ConfigError as error:
         return [f"no memory plan: {error}"]
     parts = ", ".join(f"{row['part']} {row['gib']}" for row in plan.to_rows())
     return [
-        f"one SFT, rows up to {recipe.sft.max_length} tokens: {plan.sentence()}",
+        f"one {kind}, rows up to {job.max_length} tokens: {plan.sentence()}",
         f"  GiB: {parts}",
-        f"  {recipe.rounds + 1} such trainings in the run, and one of the solution writer",
     ]
 
 

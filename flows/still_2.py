@@ -4,13 +4,14 @@
                                                │
     M_0 ──────────────────────┐                ▼
                               │    ┌──> explore hard problems with M_t ──> bank
-                              │    │           │ candidates
+                              │    │           │ what was found
                               │    │           ▼
                               └────┼──> self-improve: D_t = D_0 + found ──> M_{t+1} trained from M_0
                                    └──────── t = 1..N ◄───────────────────────┘
 
-Ends when N rounds are done or the problem pool is exhausted. Every model is evaluated on the same
-held-out benchmarks.
+With `self_improve.method=dpo`, self-improve pairs correct with wrong responses and trains M_1 on
+the pairs. Ends when N rounds are done or the problem pool is exhausted. Every model is evaluated on
+the same held-out benchmarks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from tasks.preflight import preflight
 from tasks.problems import collect_problems
 from tasks.report import compose_report, publish_report
 from tasks.runlog import stage_log
+from tasks.stage import stall_limit
 
 
 @flow(name="still-2", flow_run_name="{recipe.name}", description=__doc__)
@@ -54,7 +56,7 @@ def still_2(
     state_mistakes_in_one_line()
     run = Run(name=recipe.run_name(), store=store, resources=resources)
     files = preflight(recipe, store, resources)
-    with stage_log() as stages, engine_pools():
+    with stage_log() as stages, stall_limit(resources.stage_stall_s), engine_pools():
         problems = collect_problems(store=store, problems=recipe.problems, files=files.problems)
         backbone = publish_backbone(store=store, model=recipe.backbone.model, files=files.backbone)
         fingerprints = fingerprint_benchmarks(
@@ -63,15 +65,16 @@ def still_2(
         scores = [evaluated(run, recipe, problems, backbone, "M_0")]
         drafts, d0, model = imitate(run, recipe, problems, fingerprints, backbone)
         scores.append(evaluated(run, recipe, problems, model, "M_1"))
-        data, models = [d0], [model]
+        data, models = [d0], [backbone, model]
         explorations: list[Handle] = []
-        candidates: list[Handle] = []
+        finds: list[Handle] = []
         for round in range(1, recipe.rounds + 1):
-            exploration, found = explore(run, recipe, problems, model, explorations, round)
+            exploration, found = explore(
+                run, recipe, problems, model, explorations, models[1], round
+            )
             explorations.append(exploration)
-            candidates.append(found)
-            start = backbone if recipe.start_from == "backbone" else model
-            dt, model = self_improve(run, recipe, fingerprints, d0, candidates, start, round)
+            finds.append(found)
+            dt, model = self_improve(run, recipe, fingerprints, d0, finds, models, round)
             data.append(dt)
             models.append(model)
             scores.append(evaluated(run, recipe, problems, model, f"M_{round + 1}"))
@@ -82,10 +85,10 @@ def still_2(
             recipe=recipe,
             problems=problems,
             drafts=drafts,
-            demonstrations=data,
-            models=models,
+            data_sets=data,
+            models=models[1:],
             explorations=explorations,
-            candidates=candidates,
+            finds=finds,
             scores=scores,
         )
     return publish_report(store, composed, run.name, reports, stages)

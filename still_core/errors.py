@@ -14,6 +14,7 @@
       x RolloutError (RuntimeError)       the rollout engines can not go on
       x TrainingError (RuntimeError)      a training job can not go on
         - CheckpointError                 a checkpoint is refused
+      x StalledError (RuntimeError)       a stage stood still for its limit and was ended
 
 Errors cross process boundaries (Ray, multiprocessing), so none has a custom ``__init__``: build
 the text with :func:`explain`.
@@ -76,6 +77,10 @@ class TrainingError(StillError, RuntimeError):
 
 class CheckpointError(TrainingError):
     """A checkpoint is refused."""
+
+
+class StalledError(StillError, RuntimeError):
+    """A stage stood still for its limit and was ended."""
 
 
 def explain(what: str, *, got: object = None, expected: object = None, remedy: str = "") -> str:

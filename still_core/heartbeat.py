@@ -172,7 +172,7 @@ class Heartbeat:
             stage = self._stages.get(progress.stage)
             if stage is None:
                 stage = self._stages[progress.stage] = _Stage(progress, now, now)
-            elif _figures(progress) != _figures(stage.progress):
+            elif figures(progress) != figures(stage.progress):
                 stage.advanced_at, stage.stalled = now, False
             stage.progress, stage.changed = progress, True
             stage.history.append((now, progress.done))
@@ -284,10 +284,18 @@ def thread_stacks() -> str:
         return file.read().decode(errors="replace")
 
 
-def _where(workers: list[WorkerState]) -> str:
-    """The silent worker if there is one, and the place where the main thread stands."""
+def whereabouts(thread: int) -> str:
+    """Where a thread of this process stands, and which of its workers has been silent longest."""
+    return _where([worker for probe in list(_PROBES.values()) for worker in probe()], thread)
+
+
+def _where(workers: list[WorkerState], thread: int | None = None) -> str:
+    """The silent worker if there is one, and the place where the thread (else the main one) is."""
     busy = [worker for worker in workers if worker.in_flight]
-    place = f"main thread in {_main_frame()}"
+    main = threading.main_thread().ident
+    place = f"main thread in {_frame(main)}"
+    if thread not in (None, main):
+        place = f"thread in {_frame(thread)}"
     if not busy:
         return place
     worst = max(busy, key=lambda worker: worker.last_step_s)
@@ -297,9 +305,9 @@ def _where(workers: list[WorkerState]) -> str:
     )
 
 
-def _main_frame() -> str:
-    """The innermost frame of this project in the main thread, else the innermost of all."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+def _frame(thread: int | None) -> str:
+    """The innermost frame of this project in the thread, else the innermost of all."""
+    frame = sys._current_frames().get(thread or 0)
     innermost = ""
     while frame is not None:
         file = frame.f_code.co_filename
@@ -311,7 +319,7 @@ def _main_frame() -> str:
     return innermost or "no frame"
 
 
-def _figures(progress: Progress) -> tuple[Any, ...]:
+def figures(progress: Progress) -> tuple[Any, ...]:
     """The figures whose change means progress; rates and ages change by themselves."""
     facts = {k: v for k, v in progress.facts.items() if not k.endswith("_s")}
     return progress.done, tuple(sorted(facts.items()))

@@ -96,6 +96,7 @@ def score_candidates(
     problems: Handle,
     prompt: str,
     round: int,
+    run: str,
 ) -> Handle:
     """The correct, well-formed responses as candidates, scored by the model that found them."""
     from still_core.problems.tables import read_problems
@@ -103,7 +104,13 @@ def score_candidates(
     from still_core.store.bundle import publish_tables
 
     candidates, funnel = candidates_of(
-        store, exploration, read_problems(store, problems), policy, prompt=prompt, round=round
+        store,
+        exploration,
+        read_problems(store, problems),
+        policy,
+        prompt=prompt,
+        round=round,
+        progress=listener(store, run),
     )
     tables = {"data": [row.to_row() for row in candidates], "funnel": funnel.to_rows()}
     return publish_tables(store, "score-candidates", version, tables)

@@ -34,10 +34,10 @@ def compose_report(
     recipe: Still2Recipe,
     problems: Handle,
     drafts: list[Handle],
-    demonstrations: list[Handle],
+    data_sets: list[Handle],
     models: list[Handle],
     explorations: list[Handle],
-    candidates: list[Handle],
+    finds: list[Handle],
     scores: list[Handle],
 ) -> Handle:
     """Everything the report says, from the artefacts of the run."""
@@ -49,10 +49,10 @@ def compose_report(
         recipe,
         problems=problems,
         drafts=drafts,
-        demonstrations=demonstrations,
+        data_sets=data_sets,
         models=models,
         explorations=explorations,
-        candidates=candidates,
+        finds=finds,
         scores=scores,
         thought_check=soundness,
     )

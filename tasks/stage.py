@@ -14,7 +14,10 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, get_client, task
@@ -24,6 +27,7 @@ from prefect.transactions import IsolationLevel
 
 from still_core.identity import canonical, digest
 from still_core.store import Handle, Store
+from still_core.watchdog import watched
 from tasks.artifacts import Shown
 from tasks.planning import PlannedStage, current_plan, is_pending, pending
 from tasks.records import StageKey, StageLocks, StageRecords
@@ -31,6 +35,10 @@ from tasks.runlog import StageRun, record_stage
 
 NOT_IDENTITY = frozenset({"store", "resources", "run"})
 """Parameters that say where, on what and for whom a stage runs, not what it computes."""
+
+
+DEFAULT_STALL_S = 7_200.0
+"""Longer than any worker's own limits, so that lost workers are replaced before the stage ends."""
 
 
 def identity_of(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +65,45 @@ def handles_of(value: Any) -> list[Handle]:
     if isinstance(value, list | tuple):
         return [handle for item in value for handle in handles_of(item)]
     return []
+
+
+_stall_limit_s: ContextVar[float] = ContextVar("stall_limit_s", default=DEFAULT_STALL_S)
+
+
+@contextmanager
+def stall_limit(seconds: float) -> Iterator[None]:
+    """Stages called inside the block are ended when they show no progress for so long."""
+    token = _stall_limit_s.set(seconds)
+    try:
+        yield
+    finally:
+        _stall_limit_s.reset(token)
+
+
+class StageStore(Store):
+    """The store as one stage's body sees it: all that it publishes names the stage's inputs.
+
+    `meta["parents"]` is what `still lineage` follows. A copy that travels to another process is a
+    plain `Store`; what a training job publishes from there names its parents itself.
+    """
+
+    def __init__(self, root: str, inputs: Mapping[str, Any]) -> None:
+        super().__init__(root)
+        handles = (handle for value in inputs.values() for handle in handles_of(value))
+        self._parents = sorted({handle.digest for handle in handles})
+
+    def publish(
+        self,
+        name: str,
+        version: str,
+        files: Mapping[str, Path | bytes],
+        *,
+        meta: Mapping[str, Any] | None = None,
+        first_wins: bool = True,
+    ) -> Handle:
+        """As `Store.publish`, with the parents in `meta` unless it names its own."""
+        meta = {"parents": self._parents, **(meta or {})}
+        return super().publish(name, version, files, meta=meta, first_wins=first_wins)
 
 
 def stage_version(version: str, inputs: Mapping[str, Any]) -> str:
@@ -89,8 +136,10 @@ class Stage:
             n for n in inspect.signature(body).parameters if n not in ("store", "version")
         ]
 
-        def run(store: str, inputs: dict[str, Any]) -> dict[str, str]:
-            handle = body(Store(store), self.version_of(inputs), **inputs)
+        def run(store: str, inputs: dict[str, Any], limit_s: float) -> dict[str, str]:
+            published = StageStore(store, inputs)
+            with watched(f"stage {name}", limit_s):
+                handle = body(published, self.version_of(inputs), **inputs)
             return handle.to_json()
 
         self.task: Task[..., dict[str, str]] = task(
@@ -137,7 +186,7 @@ class Stage:
         )
         began = time.monotonic()
         run: Any = bound
-        state = run(store, inputs, return_state=True)
+        state = run(store, inputs, _stall_limit_s.get(), return_state=True)
         handle = Handle(**state.result())
         record_stage(
             StageRun(

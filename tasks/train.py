@@ -1,14 +1,15 @@
-"""Train: SFT of a model on demonstrations, as a Ray job."""
+"""Train: SFT on demonstrations and DPO on pairs, as Ray jobs."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 from still_core.problems.recipe import DecontaminateRecipe
 from still_core.recipes.recipe import Resources
 from still_core.store import Handle, Store
-from still_core.train.recipe import SftRecipe
+from still_core.train.recipe import DpoRecipe, SftRecipe
 from tasks.artifacts import Shown, table
 from tasks.listening import listener
 from tasks.stage import stage
@@ -43,10 +44,12 @@ def train_model(
 
     Refuses demonstrations that overlap with a benchmark beyond the gate's threshold.
     """
+    from still_core.distil.dataset import read_demonstrations
     from still_core.distil.gate import require_uncontaminated
     from still_core.train import SftJob, train_sft
 
-    require_uncontaminated(store, demonstrations, fingerprints, gate)
+    rows = read_demonstrations(store, demonstrations)
+    require_uncontaminated(store, rows, fingerprints, gate)
     job = SftJob(
         model=model,
         demonstrations=demonstrations,
@@ -57,4 +60,54 @@ def train_model(
         name="train-model",
         version=version,
     )
+    make_room(resources)
     return train_sft(job, store, progress=listener(store, run))
+
+
+@stage(version="2026.11.21", show=show_training)
+def align_model(
+    store: Store,
+    version: str,
+    *,
+    model: Handle,
+    pairs: Handle,
+    fingerprints: Handle,
+    gate: DecontaminateRecipe,
+    prompt: str,
+    dpo: DpoRecipe,
+    seed: int,
+    resources: Resources,
+    run: str,
+) -> Handle:
+    """Optimise `model`'s preference for the chosen response of each pair; returns the new model.
+
+    Its reference is `model` itself. Refuses pairs on problems that overlap with a benchmark.
+    """
+    from still_core.distil.gate import require_uncontaminated
+    from still_core.distil.preferences import read_pairs
+    from still_core.train import DpoJob, train_dpo
+
+    rows = [pair.chosen for pair in read_pairs(store, pairs)]
+    require_uncontaminated(store, rows, fingerprints, gate)
+    job = DpoJob(
+        model=model,
+        pairs=pairs,
+        prompt=prompt,
+        dpo=dpo,
+        seed=seed,
+        resources=resources.train,
+        name="align-model",
+        version=version,
+    )
+    make_room(resources)
+    return train_dpo(job, store, progress=listener(store, run))
+
+
+def make_room(resources: Resources) -> None:
+    """Let rollout engines give their GPUs up where ranks need some.
+
+    Engines on CPU stay warm: ranks get cores of their own (`still_core.rollout.cluster.connect`).
+    """
+    pools = sys.modules.get("still_core.rollout.pool")
+    if pools is not None and resources.train.gpus_per_rank:
+        pools.release_gpus()

@@ -9,6 +9,7 @@ import sys
 
 from cyclopts import App
 
+from deployments.cli.ending import end_if_asked
 from still_core.errors import StillError
 
 COMMANDS = {
@@ -16,6 +17,7 @@ COMMANDS = {
     "plan": ("run:plan", "Print the DAG, what is cached, what will run and what it will cost."),
     "report": ("report:report", "Show the report of a run."),
     "watch": ("watch:watch", "Show what a run is doing, and where it is stuck."),
+    "lineage": ("lineage:lineage", "Show what an artefact was made of and what came from it."),
     "verify": ("verify:verify", "Judge answers against gold."),
     "doctor": ("doctor:doctor", "Check this machine and say the remedy for what is wrong."),
     "up": ("services:up", "Start Prefect's server and UI, and a worker, and register deployments."),
@@ -80,5 +82,8 @@ def main() -> None:
         print(f"still: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        end_if_asked()
         print("still: interrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        end_if_asked()

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from deployments.cli.ending import end_on_signals
 from deployments.environment import prepare_environment
 from still_core.recipes.loading import load_recipe, load_resources
 
@@ -44,6 +45,7 @@ def run(
     """Run the whole STILL-2 loop; stages whose inputs did not change are taken from the store."""
     chosen, resources = load_recipe(recipe, set), load_resources(recipe, resource)
     prepare_environment()
+    end_on_signals()
     from flows.still_2 import still_2
     from still_core.report.terminal import print_summary
     from tasks.preflight import preflight

@@ -55,17 +55,21 @@ def _validated(model: type[S], tree: Mapping[str, Any], *, origin: str) -> S:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors(include_url=False):
-            place = ".".join(str(part) for part in fault["loc"])
-            got = (
-                ""
-                if fault["type"] in ("missing", "extra_forbidden")
-                else f" (got {fault['input']!r:.80})"
-            )
-            text = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-            faults.append(f"{place}: {text}{got}")
+        faults = [_fault_text(fault) for fault in error.errors(include_url=False)]
         raise ConfigError(explain(f"{origin} is not valid: " + "; ".join(faults))) from None
+
+
+def _fault_text(fault: Mapping[str, Any]) -> str:
+    """One fault in words: the place, what is wrong, what was given."""
+    place = ".".join(str(part) for part in fault["loc"])
+    prefix = f"{place}: " if place else ""
+    ours = fault.get("ctx", {}).get("error")
+    if isinstance(ours, ConfigError):
+        return f"{prefix}{ours}"
+    if fault["type"] == "extra_forbidden":
+        return f"{prefix}unknown key"
+    got = "" if fault["type"] == "missing" else f" (got {fault['input']!r:.80})"
+    return f"{prefix}{fault['msg']}{got}"
 
 
 def _read_file(path: Path) -> dict[str, Any]:

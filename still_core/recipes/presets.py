@@ -12,12 +12,12 @@ from still_core.evaluate.recipe import EvaluateRecipe
 from still_core.problems.pool import PoolRecipe
 from still_core.problems.problem import Bucket
 from still_core.problems.recipe import BenchmarkSpec, ProblemsRecipe, SourceSpec
-from still_core.recipes.recipe import BackboneRecipe, Resources, Still2Recipe
+from still_core.recipes.recipe import BackboneRecipe, Resources, SelfImproveRecipe, Still2Recipe
 from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, SelectRecipe, Teacher
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
 from still_core.rollout.recipe import Resources as RolloutResources
 from still_core.rollout.rollout import Sampling
-from still_core.train.recipe import SftRecipe, TrainResources
+from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 
 
 def _paper_sources() -> tuple[SourceSpec, ...]:
@@ -125,6 +125,7 @@ def still_2_32b() -> Still2Recipe:
         sft=SftRecipe(
             learning_rate=1e-5, batch_size=96, epochs=5, max_length=20_000
         ),  # epochs: ours
+        self_improve=SelfImproveRecipe(dpo=DpoRecipe(max_length=16_384)),  # ours, by its memory
         engine=EngineRecipe(kind="vllm", dtype="bfloat16", max_model_len=34_816),
         explore=ExploreRecipe(
             sampling=Sampling(temperature=0.6, top_p=0.95, max_tokens=32_768),  # T, top-p: ours
@@ -233,6 +234,16 @@ def miniature() -> Still2Recipe:
             group_by_length=False,
             dtype="float32",
             gradient_checkpointing=False,
+        ),
+        self_improve=SelfImproveRecipe(
+            dpo=DpoRecipe(
+                learning_rate=1e-4,
+                batch_size=16,
+                epochs=3,
+                max_length=384,
+                dtype="float32",
+                gradient_checkpointing=False,
+            )
         ),
         engine=EngineRecipe(kind="vllm", dtype="float32", max_model_len=384),
         explore=ExploreRecipe(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from still_core.errors import ConfigError, explain
 from still_core.evaluate.recipe import EvaluateRecipe
 from still_core.identity import digest
 from still_core.problems.pool import PoolRecipe
 from still_core.problems.recipe import ProblemsRecipe
 from still_core.recipes.section import Section
-from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, SelectRecipe
+from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, PairRecipe, SelectRecipe
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
 from still_core.rollout.recipe import Resources as RolloutResources
-from still_core.train.recipe import SftRecipe, TrainResources
+from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 from still_core.verify.recipe import VerifyRecipe
 
 
@@ -33,6 +34,23 @@ class Resources(Section):
     rollout: RolloutResources = Field(default_factory=RolloutResources)
     train: TrainResources = Field(default_factory=TrainResources)
     verify_workers: int = Field(1, ge=1, le=256, description="Verifier processes.")
+    stage_stall_s: float = Field(
+        7_200.0,
+        gt=0.0,
+        description="A stage without progress for so long is ended; above the limits of workers.",
+    )
+
+
+class SelfImproveRecipe(Section):
+    """How what a round found makes the next model (STILL-2 section 2.3.3)."""
+
+    method: Literal["sft", "dpo"] = Field(
+        "sft",
+        description="sft trains on D_t, from M_0 or as `start_from` says; dpo trains M_1 on pairs "
+        "of a correct and a wrong response to one problem.",
+    )
+    pairs: PairRecipe = Field(default_factory=PairRecipe, description="For method=dpo.")
+    dpo: DpoRecipe = Field(default_factory=DpoRecipe, description="For method=dpo.")
 
 
 class Still2Recipe(Section):
@@ -43,7 +61,7 @@ class Still2Recipe(Section):
     rounds: int = Field(2, ge=0, le=50, description="N, turns of explore and self-improve.")
     start_from: Literal["backbone", "previous"] = Field(
         "backbone",
-        description="M_{t+1} is trained from M_0 (the paper) or from M_t (its control).",
+        description="SFT trains M_{t+1} from M_0 (the paper) or from M_t (its control).",
     )
     backbone: BackboneRecipe
     problems: ProblemsRecipe
@@ -53,10 +71,30 @@ class Still2Recipe(Section):
     select: SelectRecipe
     mix: MixRecipe
     sft: SftRecipe
+    self_improve: SelfImproveRecipe = Field(default_factory=SelfImproveRecipe)
     engine: EngineRecipe
     explore: ExploreRecipe
     verify: VerifyRecipe = Field(default_factory=VerifyRecipe)
     evaluate: EvaluateRecipe
+
+    @model_validator(mode="after")
+    def _dpo_can_work(self) -> Still2Recipe:
+        if self.self_improve.method != "dpo":
+            return self
+        faults = {
+            "start_from=previous": self.start_from == "previous",
+            "rounds=0": self.rounds == 0,
+            # Of one attempt there is no wrong response beside a correct one.
+            "explore.max_attempts=1": self.explore.max_attempts == 1,
+        }
+        for fault in (name for name, present in faults.items() if present):
+            raise ConfigError(
+                explain(
+                    f"self_improve.method=dpo does not go with {fault}",
+                    remedy="DPO starts from M_1 and needs rounds with two attempts or more",
+                )
+            )
+        return self
 
     def run_name(self) -> str:
         """Folder name of a run: equal recipes share it."""

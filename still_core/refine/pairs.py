@@ -34,9 +34,10 @@ class Pair:
         return f"{self.chosen.id}>{self.rejected.id}"
 
     def to_row(self) -> dict[str, Any]:
-        """A flat row for Parquet: both responses' columns with a prefix."""
+        """A flat row for Parquet: both responses' columns with a prefix, the statement without."""
         return {
             "id": self.id,
+            "statement": self.chosen.statement,
             **{f"chosen_{k}": v for k, v in self.chosen.to_row().items()},
             **{f"rejected_{k}": v for k, v in self.rejected.to_row().items()},
         }

@@ -38,6 +38,8 @@ from still_core.store import Handle, Store
 from still_core.store.bundle import read_rows_of
 
 FILE = "report.json"
+METHODS = {"sft": "SFT", "dpo": "SFT & DPO"}
+"""Names of STILL-2's Table 2, by what a data set trains with."""
 
 
 def compose(
@@ -46,10 +48,10 @@ def compose(
     *,
     problems: Handle,
     drafts: Sequence[Handle],
-    demonstrations: Sequence[Handle],
+    data_sets: Sequence[Handle],
     models: Sequence[Handle],
     explorations: Sequence[Handle],
-    candidates: Sequence[Handle],
+    finds: Sequence[Handle],
     scores: Sequence[Handle],
     thought_check: ThoughtCheck,
 ) -> ReportData:
@@ -60,21 +62,21 @@ def compose(
         recipe: of the run.
         problems: collected problems and benchmarks.
         drafts: unified and completed responses.
-        demonstrations: D_0, D_1, ... in order.
+        data_sets: D_0, and what each round's model was trained on: D_1, ... or pairs.
         models: M_1, M_2, ..., each trained on the data set of its place.
         explorations: rounds 1, 2, ...
-        candidates: what each round found that can be taught.
+        finds: what each round found that can be taught: candidates, or siblings for pairs.
         scores: answers of the backbone, M_1, M_2, ...
         thought_check: tells sound thoughts from lucky ones, where the domain allows it.
     """
     known = {problem.id: problem for problem in read_problems(store, problems)}
-    evaluations = _evaluations(store, demonstrations, scores)
+    evaluations = _evaluations(store, data_sets, scores)
     data = ReportData(
         run=recipe.run_name(),
         recipe_name=recipe.name,
         recipe=recipe.model_dump(mode="json"),
         rows=build_rows(evaluations),
-        funnels=_funnels(store, problems, drafts, demonstrations, candidates),
+        funnels=_funnels(store, problems, drafts, data_sets, finds),
         difficulty_rates=build_difficulty_rates(evaluations),
         explorations=tuple(
             _exploration(store, handle, recipe, known, thought_check) for handle in explorations
@@ -110,17 +112,22 @@ def read_report(store: Store, handle: Handle) -> ReportData:
 
 
 def _evaluations(
-    store: Store, demonstrations: Sequence[Handle], scores: Sequence[Handle]
+    store: Store, data_sets: Sequence[Handle], scores: Sequence[Handle]
 ) -> list[ModelEvaluation]:
-    metas = [{"distilled": 0, "explored": 0}, *(store.manifest(d).meta for d in demonstrations)]
+    d0 = store.manifest(data_sets[0]).meta
+    counts = [("Backbone", 0, 0)]
+    for handle in data_sets:
+        # Pairs train M_1, which D_0 has made.
+        meta = {"distilled": d0["distilled"], "method": "sft", **store.manifest(handle).meta}
+        counts.append((METHODS[meta["method"]], meta["distilled"], meta["explored"]))
     return [
         ModelEvaluation(
-            method="SFT" if place else "Backbone",
-            distill=meta["distilled"],
-            explore=meta["explored"],
+            method=method,
+            distill=distilled,
+            explore=explored,
             answers=tuple(EvaluatedAnswer.from_row(row) for row in store.read_rows(answers)),
         )
-        for place, (meta, answers) in enumerate(zip(metas, scores, strict=True))
+        for (method, distilled, explored), answers in zip(counts, scores, strict=True)
     ]
 
 
@@ -128,13 +135,19 @@ def _funnels(
     store: Store,
     problems: Handle,
     drafts: Sequence[Handle],
-    demonstrations: Sequence[Handle],
-    candidates: Sequence[Handle],
+    data_sets: Sequence[Handle],
+    finds: Sequence[Handle],
 ) -> tuple[FunnelTable, ...]:
     named = [("problems", problems), *zip(("drafts", "completed drafts"), drafts, strict=False)]
-    named += [("D_0", demonstrations[0])]
-    for round, (found, refined) in enumerate(zip(candidates, demonstrations[1:], strict=True), 1):
-        named += [(f"candidates of round {round}", found), (f"D_{round}", refined)]
+    named += [("D_0", data_sets[0])]
+    for round, (found, refined) in enumerate(zip(finds, data_sets[1:], strict=True), 1):
+        if store.manifest(refined).meta.get("method") == "dpo":
+            named += [
+                (f"siblings of round {round}", found),
+                (f"pairs after round {round}", refined),
+            ]
+        else:
+            named += [(f"candidates of round {round}", found), (f"D_{round}", refined)]
     return tuple(
         FunnelTable.of(name, Funnel.from_rows(read_rows_of(store, handle, "funnel")))
         for name, handle in named

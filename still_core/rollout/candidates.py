@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from still_core.problems.problem import Problem
+from still_core.progress import ProgressListener
 from still_core.refine.funnel import Funnel
 from still_core.refine.perplexity import perplexities
 from still_core.responses.demonstrations import explored
@@ -21,7 +22,8 @@ from still_core.responses.format import Defect, classify
 from still_core.responses.prompts import prompt as prompt_named
 from still_core.responses.prompts import render_demonstration
 from still_core.responses.response import Demonstration
-from still_core.rollout.found import read_selected
+from still_core.rollout.found import read_selected, read_siblings
+from still_core.rollout.rollout import Rollout
 from still_core.store import Handle, Store
 
 
@@ -34,14 +36,45 @@ def candidates_of(
     prompt: str,
     round: int,
     dtype: str = "float32",
+    progress: ProgressListener | None = None,
 ) -> tuple[list[Demonstration], Funnel]:
     """Every correct, well-formed response as a scored demonstration of this round, and the account.
 
     A response may be correct by its box and still break the format; those can not be taught and are
     dropped here by their defect (they stay in the bank).
     """
+    rows, defects = _parsed(read_selected(store, exploration), problems, round)
+    funnel = Funnel().step("format", len(rows), defects)
+    return _scored(rows, store.fetch(policy), prompt, dtype, progress), funnel
+
+
+def siblings_of(
+    store: Store,
+    exploration: Handle,
+    problems: Sequence[Problem],
+    start: Handle,
+    *,
+    prompt: str,
+    round: int,
+    dtype: str = "float32",
+    progress: ProgressListener | None = None,
+) -> tuple[list[Demonstration], Funnel]:
+    """Correct and wrong well-formed responses to the problems that have both, and the account.
+
+    Perplexity is that under `start`, the model that is to tell them apart (STILL-2 section 2.3.3).
+    """
+    rollouts, lost = read_siblings(store, exploration)
+    funnel = Funnel().step("siblings", len(rollouts), lost)
+    rows, defects = _parsed(rollouts, problems, round)
+    funnel.step("format", len(rows), defects)
+    return _scored(rows, store.fetch(start), prompt, dtype, progress), funnel
+
+
+def _parsed(
+    rollouts: Sequence[Rollout], problems: Sequence[Problem], round: int
+) -> tuple[list[Demonstration], Counter[str]]:
+    """Well-formed rollouts as demonstrations, and the others by their defect."""
     by_digest = {problem.digest: problem for problem in problems}
-    rollouts = read_selected(store, exploration)
     parsed = [(rollout, classify(rollout.text)) for rollout in rollouts]
     defects = Counter(str(found.kind) for _, found in parsed if isinstance(found, Defect))
     rows = [
@@ -49,13 +82,18 @@ def candidates_of(
         for rollout, found in parsed
         if not isinstance(found, Defect)
     ]
-    funnel = Funnel().step("format", len(rows), defects)
-    return (_scored(rows, store.fetch(policy), prompt, dtype) if rows else []), funnel
+    return rows, defects
 
 
 def _scored(
-    rows: Sequence[Demonstration], model_dir: Path, prompt: str, dtype: str
+    rows: Sequence[Demonstration],
+    model_dir: Path,
+    prompt: str,
+    dtype: str,
+    progress: ProgressListener | None,
 ) -> list[Demonstration]:
+    if not rows:
+        return []
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
@@ -68,7 +106,9 @@ def _scored(
     rendered = [render_demonstration(named, row, tokenizer) for row in rows]
     prompts = [encode(one.prompt_text) for one in rendered]
     texts = [ids + encode(one.completion_text) for ids, one in zip(prompts, rendered, strict=True)]
-    scores = perplexities(model_dir, texts, [len(ids) for ids in prompts], dtype=dtype)
+    scores = perplexities(
+        model_dir, texts, [len(ids) for ids in prompts], dtype=dtype, progress=progress
+    )
     return [
         replace(row, perplexity=score, num_thought_tokens=len(encode(row.thought)))
         for row, score in zip(rows, scores, strict=True)

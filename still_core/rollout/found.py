@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from still_core.errors import MissingError, explain
 from still_core.problems.pool import Draw, PoolRecipe, draw_round
 from still_core.problems.problem import Problem
+from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration
 from still_core.rollout.rollout import Rollout
 from still_core.store import Handle, Store
 from still_core.store.bundle import publish_tables, read_rows_of
+from still_core.verify.verdict import Outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +85,48 @@ def read_exploration(store: Store, handle: Handle) -> Found:
 def read_selected(store: Store, handle: Handle) -> list[Rollout]:
     """The selected rollouts, with token ids and log-probs."""
     return [Rollout.from_row(row) for row in read_rows_of(store, handle, "selected")]
+
+
+def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str, int]]:
+    """Correct and wrong attempts at the problems that have both, from the bank.
+
+    The verdicts are the exploration's own, so that regrading the bank changes no finished round.
+    Token ids and log-probs are left out.
+
+    Returns:
+        The rollouts, and how many attempts were left out by reason.
+
+    Raises:
+        MissingError: the bank has lost one of them.
+    """
+    wanted: dict[str, str] = {}
+    lost: Counter[str] = Counter()
+    for row in read_rows_of(store, handle, "groups"):
+        judged = {
+            name: outcome
+            for name, outcome in zip(row["rollout_ids"], row["outcomes"], strict=True)
+            if Outcome(outcome).is_judged()
+        }
+        lost["not_judged"] += len(row["rollout_ids"]) - len(judged)
+        solved = Outcome.CORRECT in judged.values()
+        if solved and len(set(judged.values())) > 1:
+            wanted |= judged
+        else:
+            lost["only_correct" if solved else "only_wrong"] += len(judged)
+    found = RolloutBank(store).get(wanted)
+    for name in wanted:
+        if name not in found:
+            raise MissingError(
+                explain(
+                    "the bank lacks a rollout of the exploration",
+                    got=name,
+                    remedy=f"delete manifests/{handle.name}/{handle.version}.json to explore again",
+                )
+            )
+    return [
+        replace(rollout, outcome=wanted[name], token_ids=(), logprobs=())
+        for name, rollout in found.items()
+    ], dict(lost)
 
 
 def solved_by_level(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from still_core.errors import ConfigError, explain
 from still_core.store.handle import Handle
 from still_core.store.manifest import Manifest
 from still_core.store.store import Store
@@ -32,6 +33,32 @@ def descendants(store: Store, handle: Handle) -> list[Manifest]:
         for digest in parents(manifest):
             children.setdefault(digest, []).append(manifest)
     return _closure(store.manifest(handle), lambda manifest: children.get(manifest.digest, []))
+
+
+def find_artefact(store: Store, text: str) -> Handle:
+    """The one artefact that `text` means: its name, name@version or digest, each may be cut short.
+
+    Raises:
+        ConfigError: none, or several; the line names some.
+    """
+    name, _, version = text.partition("@")
+    exact = [m for m in store.manifests(name) if m.name == name and m.version.startswith(version)]
+    found = exact or [
+        manifest
+        for manifest in store.manifests()
+        if manifest.digest.startswith(text)
+        or f"{manifest.name}@{manifest.version}".startswith(text)
+    ]
+    if len({(m.name, m.version) for m in found}) == 1:
+        return store.handle_of(found[0])
+    some = sorted(f"{m.name}@{m.version}" for m in found or store.manifests())[:6]
+    raise ConfigError(
+        explain(
+            "no artefact by that name" if not found else f"{len(found)} artefacts go by that name",
+            got=text,
+            expected=f"one of {', '.join(some)}, ..." if some else "a store with artefacts",
+        )
+    )
 
 
 def parents(manifest: Manifest) -> list[str]:

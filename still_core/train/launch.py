@@ -9,9 +9,15 @@ imports TRL starts in 3.6 s here and in 15 s there, and its steps can be told to
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import re
+import signal
+import socket
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from still_core.errors import (
@@ -22,6 +28,7 @@ from still_core.errors import (
     TrainingError,
     explain,
 )
+from still_core.heartbeat import WorkerState, forget_workers, watch_workers
 from still_core.progress import Progress, ProgressListener
 from still_core.store.handle import Handle
 from still_core.train.checkpoint import (
@@ -31,7 +38,14 @@ from still_core.train.checkpoint import (
     read_checkpoint,
 )
 from still_core.train.job import DpoJob, SftJob, folder_digest
-from still_core.train.rank import Assignment, Event, PartPublished, StepDone, TrainingRank
+from still_core.train.rank import (
+    Assignment,
+    Event,
+    PartPublished,
+    RankPlace,
+    StepDone,
+    TrainingRank,
+)
 from still_core.train.recipe import TrainResources
 
 if TYPE_CHECKING:
@@ -60,14 +74,15 @@ def run_job(
     published = store.find(job.name, job.version)
     if published is not None:
         return _same_job(store, published, job_digest)
-    failures = 0
+    failures, failure = 0, ""
     while True:
         resume = latest_checkpoint(store, job, job_digest)
-        attempt = _Attempt(job, store, (model_digest, job_digest), resume, progress)
+        digests = (model_digest, job_digest)
+        attempt = _Attempt(job, store, digests, resume, progress, failures, failure)
         try:
             return attempt.run()
         except _RanksLost as lost:
-            failures += 1
+            failures, failure = failures + 1, str(lost)
             # What fails by itself before its first step fails again: only lost ranks deserve more.
             hopeless = not lost.died and not attempt.took_steps
             if hopeless or failures > job.resources.max_failures:
@@ -119,6 +134,8 @@ class _Attempt:
         digests: tuple[str, str],
         resume: Checkpoint | None,
         progress: ProgressListener | None,
+        restarts: int,
+        last_failure: str,
     ) -> None:
         self.job, self.store = job, store
         self.model_digest, self.job_digest = digests
@@ -127,11 +144,14 @@ class _Attempt:
         self.parts: dict[int, dict[int, Handle]] = {}
         self.last_step_at = time.monotonic()
         self.took_steps = False
+        self.restarts, self.last_failure = restarts, last_failure
+        self.places: list[RankPlace] = []
 
     def run(self) -> Handle:
         import ray
 
         actors, group = _start(self.job.resources)
+        watch_workers(self.id, self._ranks)
         try:
             return self._follow(actors)
         except _RanksLost as lost:
@@ -141,9 +161,13 @@ class _Attempt:
             raise
         except ray.exceptions.RayActorError as error:
             raise _RanksLost(f"a rank died: {_first_line(error)}", died=True) from error
+        except ray.exceptions.GetTimeoutError as error:
+            raise _no_room(self.job.resources) from error
         finally:
+            forget_workers(self.id)
             for actor in actors:
                 ray.kill(actor)
+            self._kill_frozen()
             if group is not None:
                 ray.util.remove_placement_group(group)
 
@@ -158,25 +182,75 @@ class _Attempt:
             model_digest=self.model_digest,
             store=self.store,
             num_ranks=resources.num_ranks,
-            master=_first_address(actors, resources),
+            master=ray.get(actors[0].address.remote(), timeout=resources.start_timeout_s),
             attempt=self.id,
             resume=self.resume,
         )
+        self.places = ray.get(
+            [actor.place.remote() for actor in actors], timeout=resources.start_timeout_s
+        )
         waiting = [actor.run.remote(assignment) for actor in actors]
+        drained = _Drained(actors)
         results: list[Handle | None] = []
         self.last_step_at = time.monotonic()
         while waiting:
             done, waiting = ray.wait(waiting, num_returns=1, timeout=POLL_S)
             results += [_result(ref) for ref in done]
-            for events in ray.get([actor.drain.remote() for actor in actors]):
-                for event in events:
-                    self._take(event)
-            if time.monotonic() - self.last_step_at > resources.stall_timeout_s:
-                raise _RanksLost(f"no step for {resources.stall_timeout_s:.0f} s", died=True)
+            self._take_all(drained.events())
+            if time.monotonic() - self.last_step_at > self._patience_s():
+                raise _RanksLost(self._stuck(actors), died=True)
+        for _ in range(2):  # what was asked for before the ranks ended, and what came after
+            self._take_all(drained.events(wait_s=DEATH_NOTICE_S))
         model = next((result for result in results if result is not None), None)
         if model is None:
             raise TrainingError(explain("no rank published a model", got=self.job.name))
         return model
+
+    def _patience_s(self) -> float:
+        """Longest time without a step; before the first one models are read and ranks meet."""
+        resources = self.job.resources
+        return resources.stall_timeout_s + (0 if self.took_steps else resources.start_timeout_s)
+
+    def _stuck(self, actors: list[Any]) -> str:
+        """One line on where each rank stands; their stacks go to the log."""
+        found = []
+        for rank, (place, stacks) in enumerate(zip(self.places, _stacks(actors), strict=True)):
+            name = f"rank {rank} (pid {place.pid} on {place.node})"
+            if stacks is None:
+                found.append(f"{name} does not answer")
+                continue
+            logger.error("stuck %s:\n%s", name, stacks)
+            found.append(f"{name} in {_innermost(stacks)}")
+        return f"no step for {self._patience_s():.0f} s: {', '.join(found)}"
+
+    def _kill_frozen(self) -> None:
+        """Ray asks a process to end; one that is frozen can not hear it."""
+        for place in self.places:
+            if place.node == socket.gethostname():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(place.pid, signal.SIGKILL)
+
+    def _ranks(self) -> list[WorkerState]:
+        """For heartbeats and watchdogs; rank 0 tells of the steps that all take together."""
+        silent_s = time.monotonic() - self.last_step_at
+        return [
+            WorkerState(
+                name=f"rank {rank}",
+                phase="training" if self.took_steps else "starting",
+                in_flight=1,
+                oldest_s=silent_s,
+                last_step_s=silent_s,
+                restarts=self.restarts,
+                pid=place.pid,
+                node=place.node,
+                last_failure=self.last_failure,
+            )
+            for rank, place in enumerate(self.places)
+        ]
+
+    def _take_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._take(event)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, PartPublished):
@@ -208,6 +282,51 @@ class _Attempt:
             },
         )
         del self.parts[event.step]
+
+
+class _Drained:
+    """Events of all ranks; a rank that does not answer holds nobody up."""
+
+    def __init__(self, actors: list[Any]) -> None:
+        self.actors = actors
+        self.asked = [actor.drain.remote() for actor in actors]
+
+    def events(self, wait_s: float = 0.0) -> Iterator[Event]:
+        """What has been answered; waits for all answers up to `wait_s`."""
+        import ray
+
+        ready, _ = ray.wait(self.asked, num_returns=len(self.asked), timeout=wait_s)
+        for rank, ref in enumerate(self.asked):
+            if ref in ready:
+                self.asked[rank] = self.actors[rank].drain.remote()
+                yield from ray.get(ref)
+
+
+def _stacks(actors: list[Any]) -> list[str | None]:
+    """Each rank's stacks, None where it does not answer."""
+    import ray
+
+    asked = [actor.stacks.remote() for actor in actors]
+    ready, _ = ray.wait(asked, num_returns=len(asked), timeout=DEATH_NOTICE_S)
+    found: list[str | None] = []
+    for ref in asked:
+        try:
+            found.append(ray.get(ref) if ref in ready else None)
+        except ray.exceptions.RayActorError:
+            found.append(None)
+    return found
+
+
+def _innermost(stacks: str) -> str:
+    """The innermost frame of the training thread in a faulthandler dump, e.g. `wait (a.py:7)`."""
+    for block in stacks.split("\n\n"):
+        frames = [line.strip() for line in block.splitlines() if line.lstrip().startswith("File ")]
+        if any(frame.endswith("in train_rank") for frame in frames):
+            file, line, function = re.fullmatch(
+                r'File "(.*)", line (\d+) in (.*)', frames[0]
+            ).groups()  # type: ignore[union-attr]
+            return f"{function} ({os.path.basename(file)}:{line})"
+    return "a place outside its training thread"
 
 
 def _any_dead(actors: list[Any]) -> bool:
@@ -251,15 +370,6 @@ def _start(resources: TrainResources) -> tuple[list[Any], Any]:
             )
         actors.append(remote.options(**options).remote(rank))
     return actors, group
-
-
-def _first_address(actors: list[Any], resources: TrainResources) -> str:
-    import ray
-
-    try:
-        return str(ray.get(actors[0].address.remote(), timeout=resources.start_timeout_s))
-    except ray.exceptions.GetTimeoutError as error:
-        raise _no_room(resources) from error
 
 
 def _no_room(resources: TrainResources) -> TrainingError:

@@ -18,7 +18,9 @@ Assumptions, each checked by a test or named as an estimate:
    float32 gradients of the head and of the last hidden states; never tokens x vocabulary.
 6. Reserve: 2 GiB for the driver, kernels and communication buffers, and 8 % of the rest for
    fragmentation. Estimate.
-7. GPU-hours: 6 FLOPs per parameter in a matrix product and token, plus causal attention, at the
+7. A pair of DPO is two rows of one forward. Its reference is not a second model: the start weights'
+   log-probs are computed before the first step, one forward of every pair.
+8. GPU-hours: 6 FLOPs per parameter in a matrix product and token, plus causal attention, at the
    stated model FLOP utilisation (MFU); recomputation by checkpointing lowers MFU and is not counted
    as work. Peak: 989 TFLOP/s (H100/H200, dense bfloat16).
 """
@@ -31,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from still_core.errors import ConfigError, explain
-from still_core.train.recipe import Optimisation, TrainResources
+from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 
 GIB = 2**30
 PEAK_FLOPS = 989e12
@@ -187,7 +189,7 @@ class MemoryPlan:
 
 def plan_memory(
     model_config: Mapping[str, Any] | str,
-    recipe: Optimisation,
+    recipe: SftRecipe | DpoRecipe,
     resources: TrainResources,
     *,
     num_rows: int | None = None,
@@ -199,9 +201,10 @@ def plan_memory(
     Args:
         model_config: fields of the model's `config.json`, or a name in `KNOWN_MODELS`.
         recipe: SFT or DPO: precision, checkpointing, longest row, epochs.
-        resources: ranks and tokens per forward; one row of `max_length` may exceed the latter.
-        num_rows: demonstrations per epoch.
-        mean_tokens: mean tokens of a demonstration, prompt included.
+        resources: ranks and tokens per forward; one row of `max_length`, or one pair, may exceed
+            the latter.
+        num_rows: demonstrations, or pairs, per epoch.
+        mean_tokens: mean tokens of a demonstration or of one side of a pair, prompt included.
         mfu: share of the peak that the job is expected to reach, in (0, 1].
 
     Raises:
@@ -210,7 +213,7 @@ def plan_memory(
     shape = Shape.of(_config(model_config))
     ranks, element = resources.num_ranks, 2 if recipe.dtype == "bfloat16" else 4
     shard = math.ceil(shape.parameters() / ranks)
-    tokens = max(resources.micro_batch_tokens, getattr(recipe, "max_length", 0))
+    tokens = max(resources.micro_batch_tokens, recipe.longest_forward())
     gathered = _gathered(shape, element) if ranks > 1 else _autocast_copies(shape, element)
     activations = _activations(shape, element, tokens, recipe.gradient_checkpointing)
     logits = 4 * min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_VOCABULARY)
@@ -218,7 +221,7 @@ def plan_memory(
     parts = 16 * shard + gathered + activations + logits
     hours = None
     if num_rows is not None and mean_tokens is not None:
-        work = num_rows * mean_tokens * getattr(recipe, "epochs", 1)
+        work = num_rows * mean_tokens * recipe.trainings_per_row()
         hours = work * shape.flops_per_token(mean_tokens) / (PEAK_FLOPS * mfu) / 3600
     return MemoryPlan(
         parameters=shape.parameters(),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from still_core.heartbeat import thread_stacks
 from still_core.identity import canonical_json
 from still_core.store import Store
 from still_core.store.handle import Handle
@@ -64,6 +65,14 @@ Event = StepDone | PartPublished
 
 
 @dataclass(frozen=True, kw_only=True)
+class RankPlace:
+    """The process of a rank."""
+
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """What one rank is told to do."""
 
@@ -95,6 +104,14 @@ class TrainingRank:
         import ray
 
         return f"{ray.util.get_node_ip_address()}:{port}"  # type: ignore[no-untyped-call]
+
+    def place(self) -> RankPlace:
+        """Where this rank runs."""
+        return RankPlace(pid=os.getpid(), node=socket.gethostname())
+
+    def stacks(self) -> str:
+        """Stacks of all threads of this process."""
+        return thread_stacks()
 
     def drain(self) -> list[Event]:
         """Events since the last call."""
@@ -197,6 +214,7 @@ class _Run:
                 f"-of-{self.place.num_ranks}",
                 f"{checkpoint_version(step)}-{self.assignment.attempt}",
                 directory,
+                meta={"parents": self._parents()},
             )
         except Exception as error:  # told to the training thread, which ends the job with it
             self.save_error = error
@@ -282,8 +300,12 @@ class _Run:
                 {"id": key, "chosen": found[key][0], "rejected": found[key][1]}
                 for key in sorted(found)
             ]
-            self.store.publish_table(name, version, table)
+            self.store.publish_table(name, version, table, meta={"parents": self._parents()})
         return found
+
+    def _parents(self) -> list[str]:
+        """Digests of what this job reads: its data and its start weights."""
+        return [self.assignment.job.data.digest, self.assignment.model_digest]
 
     def _publish(self, trainer: Any, tokenizer: Any, facts: dict[str, Any]) -> Handle | None:
         job, directory = self.assignment.job, self.work / "model"
@@ -309,7 +331,7 @@ class _Run:
             meta={
                 "kind": "model",
                 "job_digest": self.assignment.job_digest,
-                "parents": [job.data.digest, self.assignment.model_digest],
+                "parents": self._parents(),
                 **facts,
             },
         )

@@ -70,6 +70,14 @@ class SftRecipe(Optimisation):
         description="Rows lie end to end without padding; none sees another's tokens.",
     )
 
+    def longest_forward(self) -> int:
+        """Tokens of the longest row."""
+        return self.max_length
+
+    def trainings_per_row(self) -> float:
+        """Forwards with a backward of a demonstration in the whole job."""
+        return float(self.epochs)
+
 
 class DpoTarget(StrEnum):
     """Which tokens of a response the preference loss sees (STILL-2 Table 4)."""
@@ -97,6 +105,14 @@ class DpoRecipe(Optimisation):
         default=20_000, ge=2, description="Longest prompt + response; pairs beyond it are dropped."
     )
     weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    def longest_forward(self) -> int:
+        """Tokens of the longest pair, padded."""
+        return 2 * self.max_length
+
+    def trainings_per_row(self) -> float:
+        """Of both sides of a pair; the reference's forward is a third of one each."""
+        return 2.0 * (self.epochs + 1.0 / 3.0)
 
 
 class TrainResources(Section):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from prefect import flow, get_client
 from pydantic import Field
 
-from still_core.errors import DataError
+from still_core.errors import DataError, StalledError
 from still_core.recipes.section import Section
 from still_core.store import Handle, Store
+from still_core.store.lineage import ancestors, descendants
 from tasks.artifacts import Shown, markdown
 from tasks.planning import planning
 from tasks.runlog import stage_log
-from tasks.stage import stage
+from tasks.stage import stage, stall_limit
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
@@ -136,3 +139,34 @@ def test_planning_runs_nothing_and_says_what_is_cached(tmp_path: Path) -> None:
     with planning() as plan:
         numbers.fn(str(tmp_path))
     assert [s.cached for s in plan] == [True, True]
+
+
+def test_what_a_stage_publishes_leads_back_to_what_it_read(tmp_path: Path) -> None:
+    square = numbers(str(tmp_path))
+    store = Store(str(tmp_path))
+    (number,) = store.list("make-number")
+    assert [m.name for m in ancestors(store, square)] == ["make-number"]
+    assert [m.name for m in descendants(store, number)] == ["square-number"]
+    assert ancestors(store, number) == []
+
+
+@stage(version="1", retries=0)
+def stand_still(store: Store, version: str) -> Handle:
+    """Wait for a child that does not end."""
+    subprocess.run(["sleep", "600"], check=True)
+    raise AssertionError("never reached")
+
+
+def test_a_stage_that_stands_still_is_ended_with_its_cause(tmp_path: Path) -> None:
+    @flow
+    def stuck() -> None:
+        with stall_limit(0.5):
+            stand_still(store=str(tmp_path))
+
+    with pytest.raises(StalledError, match=r"stage stand-still made no progress for 0.5 s"):
+        stuck()
+    assert stuck_children() == []
+
+
+def stuck_children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children() if one.name() == "sleep"]

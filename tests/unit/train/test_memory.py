@@ -11,7 +11,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from still_core.errors import ConfigError
 from still_core.train.memory import GIB, KNOWN_MODELS, Shape, kept_bytes, plan_memory
-from still_core.train.recipe import SftRecipe, TrainResources
+from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 
 
 def qwen(tied: bool = True, **changes: int) -> Qwen2Config:
@@ -97,6 +97,20 @@ def test_gpu_hours_follow_from_the_work() -> None:
     work = 3_900 * 8_000 * (6 * (32_763_876_352 - 152_064 * 5_120) + 6 * 64 * 5_120 * 8_000)
     assert plan.gpu_hours == pytest.approx(work / (989e12 * 0.5) / 3600, rel=1e-3)
     assert "GPU-hours at 50% MFU" in plan.sentence()
+
+
+def test_a_pair_of_dpo_is_two_rows_of_a_forward_and_one_more_forward_of_the_reference() -> None:
+    resources = TrainResources(num_ranks=32, micro_batch_tokens=1)
+    sft, dpo = (
+        plan_memory(
+            "Qwen/Qwen2.5-32B-Instruct", recipe, resources, num_rows=1_000, mean_tokens=4_000
+        )
+        for recipe in (SftRecipe(epochs=1, max_length=8_000), DpoRecipe(epochs=1, max_length=4_000))
+    )
+    assert dpo.total == sft.total
+    assert dpo.gpu_hours is not None
+    assert sft.gpu_hours is not None
+    assert dpo.gpu_hours == pytest.approx(sft.gpu_hours * 2 * 4 / 3)
 
 
 def test_an_unknown_model_or_architecture_is_refused() -> None:
