@@ -13,11 +13,10 @@ from tasks.stage import stage
 @stage(version="2026.11.21")
 def publish_backbone(store: Store, version: str, *, model: str, files: dict[str, str]) -> Handle:
     """Bring M_0 into the store: safetensors, config, tokenizer with its chat template."""
-    from still_core.train.model_folder import model_folder
+    from still_core.train.model_folder import model_files, model_folder
 
-    return store.publish_dir(
-        "publish-backbone", version, model_folder(model), meta={"model": model}
-    )
+    found = model_files(model_folder(model))
+    return store.publish("publish-backbone", version, found, meta={"model": model})
 
 
 @stage(version="2026.11.21")

@@ -32,18 +32,22 @@ class Weights:
         """The model folder on this node, fetched from the store if it is not here.
 
         Raises:
-            ConfigError: neither the folder nor a handle to fetch it by is there.
+            ConfigError: neither the folder nor a handle to fetch it by is there, or the folder
+                brings pickles or code that a loader would run.
         """
-        directory = Path(self.directory)
-        if directory.is_dir():
-            return directory
-        if self.handle is None:
-            raise ConfigError(
-                explain("model folder", got=self.directory, expected="an existing folder")
-            )
-        from still_core.store import Store
+        from still_core.train.model_folder import check_model_folder
 
-        return Store(self.store_uri).fetch(self.handle)
+        directory = Path(self.directory)
+        if not directory.is_dir():
+            if self.handle is None:
+                raise ConfigError(
+                    explain("model folder", got=self.directory, expected="an existing folder")
+                )
+            from still_core.store import Store
+
+            directory = Store(self.store_uri).fetch(self.handle)
+        check_model_folder(directory)
+        return directory
 
 
 def shape_digest(directory: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from still_core.errors import ConfigError, explain
 
@@ -57,18 +58,99 @@ def check_model_folder(folder: Path) -> None:
                 remedy="save the tokenizer beside the weights",
             )
         )
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(explain(f"config.json of {folder} can not be read: {error}")) from None
-    if "auto_map" in config or any(folder.glob("*.py")):
+    _refuse_code(folder)
+    for path in folder.glob("*.safetensors"):
+        _check_header(path)
+    for path in folder.glob("*.index.json"):
+        _check_index(folder, path)
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """The files that make the model, by name: pickles and programs beside them stay behind.
+
+    Links are followed within a hub cache alone, where `snapshots/<commit>/<file>` leads to `blobs`.
+
+    Raises:
+        ConfigError: a file that links elsewhere.
+    """
+    blobs = folder.parent.parent / "blobs"
+    found: dict[str, Path] = {}
+    for path in sorted(path for pattern in PATTERNS for path in folder.glob(pattern)):
+        target = path.resolve()
+        if path.is_symlink() and target.parent != blobs.resolve():
+            raise ConfigError(
+                explain("a model file links out of its folder", got=f"{path} -> {target}")
+            )
+        if target.is_file():
+            found[path.name] = target
+    return found
+
+
+_CODE = ("*.py", "*.pyc", "*.so", "*.dll", "*.dylib")
+_CODE_KEYS = ("auto_map", "custom_pipelines", "custom_generate")
+"""Keys by which a model's JSON names code of its own."""
+
+
+def _refuse_code(folder: Path) -> None:
+    """Raise ConfigError for programs, or JSON that names some: ours or a hub's."""
+    brought = [path.name for pattern in _CODE for path in folder.rglob(pattern)]
+    for path in sorted(folder.glob("*config*.json")):
+        settings = _json(path)
+        brought += [f"{key} in {path.name}" for key in _CODE_KEYS if _names(settings, key)]
+        for key in ("attn_implementation", "_attn_implementation"):
+            # With a slash it is a repository of kernels on the hub.
+            if any("/" in str(value) for value in _names(settings, key)):
+                brought.append(f"{key} in {path.name}")
+    if brought:
         raise ConfigError(
             explain(
                 "the model brings code of its own",
-                got=str(folder),
+                got=f"{', '.join(brought[:3])} in {folder}",
                 remedy="use one that transformers knows",
             )
         )
+
+
+def _names(value: Any, key: str) -> list[Any]:
+    """All values under `key`, at any depth."""
+    if isinstance(value, dict):
+        mine = [value[key]] if key in value else []
+        return mine + [found for inner in value.values() for found in _names(inner, key)]
+    if isinstance(value, list):
+        return [found for inner in value for found in _names(inner, key)]
+    return []
+
+
+def _check_header(path: Path) -> None:
+    """Raise ConfigError where the file is no safetensors: a renamed pickle, overlapping tensors."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(explain(f"{path} is no safetensors file ({error})")) from None
+
+
+def _check_index(folder: Path, index: Path) -> None:
+    """Raise ConfigError where an index names anything but safetensors beside it."""
+    content = _json(index)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    for shard in set(shards.values()) if isinstance(shards, dict) else {str(shards)}:
+        path = folder / str(shard)
+        if Path(str(shard)).name != shard or path.suffix != ".safetensors" or not path.is_file():
+            raise ConfigError(
+                explain(
+                    f"{index} names a shard that is no safetensors file beside it", got=str(shard)
+                )
+            )
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(explain(f"{path} can not be read: {error}")) from None
 
 
 def _fetched(model: str) -> Path:

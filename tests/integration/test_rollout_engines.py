@@ -235,5 +235,5 @@ def test_a_model_folder_without_weights_is_refused(
 ) -> None:
     empty = tmp_path / "empty"
     shutil.copytree(tiny_model_dir, empty, ignore=shutil.ignore_patterns("*.safetensors"))
-    with pytest.raises(ConfigError, match="holds no weights"):
+    with pytest.raises(ConfigError, match="no safetensors weights"):
         vllm_engine.load_weights(weights(empty))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from still_core.errors import ConfigError, RolloutError, explain
+from still_core.errors import RolloutError, explain
 from still_core.rollout.engines.engine import Engine, Finished
 from still_core.rollout.recipe import EngineRecipe, Resources
 from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest
@@ -35,6 +35,60 @@ def environment(resources: Resources) -> dict[str, str]:
     }
 
 
+def engine_arguments(
+    recipe: EngineRecipe, resources: Resources, directory: Path, *, on_cpu: bool
+) -> dict[str, Any]:
+    """What vLLM is started with, as keywords of its `EngineArgs` or `LLM`."""
+    arguments: dict[str, Any] = {
+        "model": str(directory),
+        "dtype": recipe.dtype,
+        "max_model_len": recipe.max_model_len,
+        "max_num_seqs": resources.max_num_seqs,
+        "enforce_eager": resources.enforce_eager,
+        "tensor_parallel_size": resources.tensor_parallel,
+        "distributed_executor_backend": "uni" if resources.tensor_parallel == 1 else "mp",
+        "gpu_memory_utilization": resources.gpu_memory_utilization,
+        "seed": 0,
+        "disable_log_stats": True,
+    }
+    if on_cpu:
+        # A prompt cut into chunks makes vLLM turn a seeded request's generator back, which CPU
+        # generators can not do ("CPU Generator does not use offset"): prefill in one go.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(4096, recipe.max_model_len)
+    return arguments
+
+
+def sampling_parameters(request: RolloutRequest, room: int) -> Any:
+    """vLLM's `SamplingParams` for one request.
+
+    Args:
+        request: what to draw.
+        room: tokens that the context leaves for the completion.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    sampling = request.sampling
+    return SamplingParams(
+        n=1,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=min(sampling.max_tokens, room),
+        stop=list(sampling.stop) or None,
+        include_stop_str_in_output=bool(sampling.stop),
+        seed=None if sampling.greedy() else request.seed,
+        logprobs=0,
+        # One object per completion instead of three per token: the collector walks them all.
+        flat_logprobs=True,
+        # Without it vLLM builds an answer per request and step, which nobody reads.
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
+    )
+
+
 class VllmEngine(Engine):
     """vLLM's `LLMEngine` behind the engine protocol. One per process: vLLM keeps global state."""
 
@@ -46,28 +100,9 @@ class VllmEngine(Engine):
         from vllm.platforms import current_platform
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        prefill: dict[str, Any] = {}
-        if current_platform.is_cpu():
-            # A prompt cut into chunks makes vLLM turn a seeded request's generator back, which
-            # CPU generators can not do ("CPU Generator does not use offset"): prefill in one go.
-            prefill = {
-                "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(4096, recipe.max_model_len),
-            }
         directory = weights.resolve()
-        arguments = EngineArgs(
-            model=str(directory),
-            dtype=recipe.dtype,
-            max_model_len=recipe.max_model_len,
-            max_num_seqs=resources.max_num_seqs,
-            enforce_eager=resources.enforce_eager,
-            tensor_parallel_size=resources.tensor_parallel,
-            distributed_executor_backend="uni" if resources.tensor_parallel == 1 else "mp",
-            gpu_memory_utilization=resources.gpu_memory_utilization,
-            seed=0,
-            disable_log_stats=True,
-            **prefill,
-        )
+        on_cpu: bool = current_platform.is_cpu()
+        arguments = EngineArgs(**engine_arguments(recipe, resources, directory, on_cpu=on_cpu))
         # The variable above comes too late where torch is already loaded.
         torch.set_num_threads(resources.threads_per_actor)
         _let_kernel_scan_pass()
@@ -79,7 +114,6 @@ class VllmEngine(Engine):
 
     def _load(self, weights: Weights) -> None:
         directory = weights.resolve()
-        _require_weights(directory)
         self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(directory)})
         self._engine.apply_model(_repack_head)
         # Cached keys and values are found by tokens alone, so those of the old weights must go.
@@ -87,27 +121,13 @@ class VllmEngine(Engine):
             raise RolloutError("vLLM did not reset its prefix cache after a change of weights")
 
     def _submit(self, requests: Sequence[RolloutRequest]) -> None:
-        from vllm import SamplingParams
-
         for request in requests:
             prompt = self._tokenize(request.prompt)
-            if len(prompt) >= self.recipe.max_model_len:
+            room = self.recipe.max_model_len - len(prompt)
+            if room <= 0:
                 self._hopeless.append(request.id)
                 continue
-            sampling = request.sampling
-            parameters = SamplingParams(
-                n=1,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=min(sampling.max_tokens, self.recipe.max_model_len - len(prompt)),
-                stop=list(sampling.stop) or None,
-                include_stop_str_in_output=bool(sampling.stop),
-                seed=None if sampling.greedy() else request.seed,
-                logprobs=0,
-                skip_special_tokens=False,
-                spaces_between_special_tokens=False,
-            )
+            parameters = sampling_parameters(request, room)
             identity = request.id
             self._engine.add_request(identity, {"prompt_token_ids": list(prompt)}, parameters)
             self._in_flight.add(identity)
@@ -125,10 +145,11 @@ class VllmEngine(Engine):
 
     def _completion(self, output: Any) -> Completion:
         tokens = tuple(int(token) for token in output.token_ids)
-        logprobs = tuple(
-            float(entry[token].logprob)
-            for token, entry in zip(tokens, output.logprobs or (), strict=True)
-        )
+        logprobs = tuple(output.logprobs.logprobs)
+        if len(logprobs) != len(tokens):
+            raise RolloutError(
+                explain("log-probs from vLLM", got=len(logprobs), expected=f"{len(tokens)}, 1 each")
+            )
         text, reason = output.text, FinishReason(output.finish_reason)
         if reason is FinishReason.STOP and not isinstance(output.stop_reason, str):
             # Kept by vLLM where stop strings are kept too: the text of the end token.
@@ -219,12 +240,3 @@ def _tokenizer(directory: Path) -> Any:
         return tuple(tokenizer(prompt, add_special_tokens=False).input_ids)
 
     return encode
-
-
-def _require_weights(directory: Path) -> None:
-    if not any(directory.glob("*.safetensors")):
-        raise ConfigError(
-            explain(
-                "model folder holds no weights", got=str(directory), expected="*.safetensors files"
-            )
-        )
