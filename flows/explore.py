@@ -11,6 +11,26 @@ from still_core.recipes.recipe import Still2Recipe
 from still_core.store.handle import Handle
 from tasks.explore import explore_problems, score_candidates
 from tasks.preferences import score_siblings
+from tasks.problems import rate_problems
+
+
+def explorable(run: Run, recipe: Still2Recipe, problems: Handle, policy: Handle) -> Handle:
+    """The problems that rounds explore: all, or those of a measured pass rate (STILL-3)."""
+    if not recipe.pool.difficulty.attempts:
+        return problems
+    return rate_problems(
+        store=run.store,
+        problems=problems,
+        policy=policy,
+        pool=recipe.pool,
+        sampling=recipe.explore.sampling,
+        engine=recipe.engine,
+        verify=recipe.verify,
+        prompt=recipe.backbone.prompt,
+        seed=recipe.seed,
+        resources=run.resources,
+        run=run.name,
+    )
 
 
 @subflow(name="explore", run_name="explore-{round}-{run.name}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.explore import explore
+from flows.explore import explorable, explore
 from flows.imitate import imitate
 from flows.models import evaluated
 from flows.run import Run
@@ -68,10 +68,9 @@ def still_2(
         data, models = [d0], [backbone, model]
         explorations: list[Handle] = []
         finds: list[Handle] = []
+        pool = explorable(run, recipe, problems, model) if recipe.rounds else problems
         for round in range(1, recipe.rounds + 1):
-            exploration, found = explore(
-                run, recipe, problems, model, explorations, models[1], round
-            )
+            exploration, found = explore(run, recipe, pool, model, explorations, models[1], round)
             explorations.append(exploration)
             finds.append(found)
             dt, model = self_improve(run, recipe, fingerprints, d0, finds, models, round)

@@ -1,12 +1,18 @@
-"""Collect problems: sources to clean problems and benchmarks, with the decontamination gate."""
+"""Problems: from sources, past the decontamination gate; measured by pass rate for exploration."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from still_core.problems.pool import PoolRecipe
 from still_core.problems.recipe import ProblemsRecipe
+from still_core.recipes.recipe import Resources
+from still_core.rollout.recipe import EngineRecipe
+from still_core.rollout.rollout import Sampling
 from still_core.store import Handle, Store
+from still_core.verify.recipe import VerifyRecipe
 from tasks.artifacts import Shown, table
+from tasks.listening import listener
 from tasks.stage import stage
 
 
@@ -36,3 +42,66 @@ def collect_problems(
 
     prepared = prepare_problems(pinned(problems, files))
     return publish_prepared(store, "collect-problems", version, prepared, problems)
+
+
+def show_rates(store: Store, rated: Handle) -> Iterator[Shown]:
+    """Problems by how often they were solved, and what the window dropped."""
+    from still_core.problems.difficulty import rate_histogram
+    from still_core.store.bundle import read_rows_of
+
+    rows = rate_histogram(read_rows_of(store, rated, "rates"))
+    yield table("pass-rates", rows, "Problems of the pool by correct attempts")
+    yield table(
+        "difficulty-funnel", read_rows_of(store, rated, "funnel"), "in = kept + dropped, by reason"
+    )
+
+
+@stage(version="2026.11.21", show=show_rates)
+def rate_problems(
+    store: Store,
+    version: str,
+    *,
+    problems: Handle,
+    policy: Handle,
+    pool: PoolRecipe,
+    sampling: Sampling,
+    engine: EngineRecipe,
+    verify: VerifyRecipe,
+    prompt: str,
+    seed: int,
+    resources: Resources,
+    run: str,
+) -> Handle:
+    """Measure the pass rate of the pool's problems; keep those inside the recipe's window."""
+    from still_core.problems.difficulty import measured_rates, rate_rows, within_window
+    from still_core.problems.tables import read_problems
+    from still_core.rollout.bank import RolloutBank
+    from still_core.rollout.sample import sample
+    from still_core.store.bundle import publish_tables
+    from tasks.engines import rollout_pool, verifier_pool
+
+    eligible = [problem for problem in read_problems(store, problems) if pool.holds(problem)]
+    with verifier_pool(verify, resources) as verifier:
+        rates = measured_rates(
+            sample(
+                eligible,
+                rollout_pool(store, policy, engine, resources),
+                RolloutBank(store),
+                verifier,
+                sampling,
+                num_samples=pool.difficulty.attempts,
+                seed=seed,
+                prompt=prompt,
+                owner=f"{run}/rate",
+                stage="measure pass rates",
+                progress=listener(store, run),
+            )
+        )
+    found = within_window(eligible, rates, pool.difficulty)
+    tables = {
+        "problems": [problem.to_row() for problem in found.kept],
+        "rates": rate_rows(eligible, rates),
+        "dropped": [one.to_row() for one in found.dropped],
+        "funnel": found.funnel.to_rows(),
+    }
+    return publish_tables(store, "rate-problems", version, tables)

@@ -6,13 +6,48 @@ problems, what earlier rounds tried and solved -> this round's problems, what is
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from still_core.errors import ConfigError, explain
 from still_core.identity import derive_seed
 from still_core.problems.problem import Bucket, Problem
 from still_core.recipes.section import Section
+
+
+class DifficultyRecipe(Section):
+    """Which measured pass rates make a problem worth exploring (STILL-3: neither zero nor high)."""
+
+    attempts: int = Field(
+        0, ge=0, le=1024, description="Samples per problem, a fixed number; 0 measures nothing."
+    )
+    min_pass_rate: float = Field(0.0, ge=0.0, le=1.0, description="Least pass rate, inclusive.")
+    max_pass_rate: float = Field(1.0, ge=0.0, le=1.0, description="Largest pass rate, inclusive.")
+    drop_unsolved: bool = Field(
+        False, description="Drop problems that no attempt solved (STILL-3: pass rate zero)."
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.min_pass_rate > self.max_pass_rate:
+            raise ConfigError(
+                explain(
+                    "the pass-rate window is empty",
+                    got=(self.min_pass_rate, self.max_pass_rate),
+                    expected="min_pass_rate <= max_pass_rate",
+                )
+            )
+        window = (self.min_pass_rate, self.max_pass_rate) != (0.0, 1.0) or self.drop_unsolved
+        if window and not self.attempts:
+            raise ConfigError(
+                explain(
+                    "a pass-rate window without a measurement",
+                    expected="attempts >= 1",
+                    remedy="set pool.difficulty.attempts",
+                )
+            )
+        return self
 
 
 class PoolRecipe(Section):
@@ -30,6 +65,16 @@ class PoolRecipe(Section):
     retry_unsolved: bool = Field(
         True, description="Try problems again that earlier rounds left unsolved."
     )
+    difficulty: DifficultyRecipe = Field(
+        default_factory=DifficultyRecipe,
+        description="Pass rates under M_1 that a problem must have, measured before exploration.",
+    )
+
+    def holds(self, problem: Problem) -> bool:
+        """Whether the problem belongs to the pool."""
+        return problem.bucket in self.buckets and (
+            not self.sources or problem.source in self.sources
+        )
 
 
 class Draw(NamedTuple):
@@ -61,9 +106,7 @@ def draw_round(
     eligible = {
         problem.digest: problem
         for problem in sorted(problems, key=lambda p: p.id, reverse=True)
-        if problem.bucket in recipe.buckets
-        and (not recipe.sources or problem.source in recipe.sources)
-        and problem.digest not in solved
+        if recipe.holds(problem) and problem.digest not in solved
     }
     order = sorted(eligible, key=lambda digest: derive_seed(seed, "pool", digest))
     again = [digest for digest in order if digest in tried] if recipe.retry_unsolved else []

@@ -7,9 +7,8 @@ project's choice, made on real thoughts; `docs/reference/cleaning-rules.md` has 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from still_core.errors import ConfigError, explain
 from still_core.recipes.section import Section
@@ -175,33 +174,6 @@ class SelectRecipe(Section):
     per_problem: int = Field(
         default=0, ge=0, le=10_000, description="Most demonstrations of one problem; 0 keeps all."
     )
-    min_pass_rate: float = Field(
-        default=0.0,
-        ge=0.0,
-        le=1.0,
-        description="Least measured pass rate of a problem, exclusive if 0.",
-    )
-    max_pass_rate: float = Field(
-        default=1.0,
-        ge=0.0,
-        le=1.0,
-        description="Largest measured pass rate of a problem, inclusive.",
-    )
-    drop_unsolved: bool = Field(
-        default=False, description="Drop problems that no attempt solved (STILL-3: pass rate zero)."
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min_pass_rate > self.max_pass_rate:
-            raise ConfigError(
-                explain(
-                    "the pass-rate window is empty",
-                    got=(self.min_pass_rate, self.max_pass_rate),
-                    expected="min_pass_rate <= max_pass_rate",
-                )
-            )
-        return self
 
 
 class PairRecipe(Section):

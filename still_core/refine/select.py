@@ -1,15 +1,14 @@
-"""Selection among clean demonstrations: pass rate, length, perplexity, and few per problem.
+"""Selection among clean demonstrations: length, perplexity, and few per problem.
 
 STILL-2: longer thoughts are better (2.2.1), trajectories of higher perplexity under the current
-model are harder and kept (2.3.2). STILL-3: never or too often solved problems are dropped.
+model are harder and kept (2.3.2). `still_core.problems.difficulty` selects problems by pass rate.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from still_core.errors import DataError, explain
 from still_core.refine.clean import Dropped, Refined, check_ids
@@ -18,39 +17,17 @@ from still_core.refine.recipe import Direction, SelectRecipe
 from still_core.responses.response import Demonstration
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PassRate:
-    """How often one problem was solved by a fixed number of attempts."""
-
-    num_correct: int
-    num_attempts: int
-    """Decided before sampling: attempts that stop at the first success measure no rate."""
-
-    @property
-    def rate(self) -> float:
-        """Share of correct attempts, 0 to 1."""
-        return self.num_correct / self.num_attempts
-
-
-def select(
-    demonstrations: Sequence[Demonstration],
-    recipe: SelectRecipe,
-    *,
-    pass_rates: Mapping[str, PassRate] | None = None,
-) -> Refined:
-    """Apply the recipe's criteria in the order pass rate, length, perplexity, per problem.
+def select(demonstrations: Sequence[Demonstration], recipe: SelectRecipe) -> Refined:
+    """Apply the recipe's criteria in the order length, perplexity, per problem.
 
     Shares are rounded up and ties are broken by id, so the result does not depend on row order.
 
     Args:
         demonstrations: clean rows.
-        recipe: shares and windows; those that select nothing add no step to the funnel.
-        pass_rates: by problem id, where the recipe asks for a window; all with the same number of
-            attempts.
+        recipe: shares; those that select nothing add no step to the funnel.
 
     Raises:
-        DataError: the recipe needs a perplexity or a pass rate that a row does not have, or the
-            pass rates were measured with different numbers of attempts.
+        DataError: the recipe needs a perplexity that a row does not have.
     """
     rows = list(demonstrations)
     check_ids(rows)
@@ -69,8 +46,6 @@ def select(
         funnel.step(step, len(kept), Counter(reason for reason, _, _ in lost.values()))
         rows = kept
 
-    if recipe.drop_unsolved or (recipe.min_pass_rate, recipe.max_pass_rate) != (0.0, 1.0):
-        take("pass_rate", _outside_window(rows, recipe, pass_rates or {}))
     if recipe.length_share < 1.0:
         take("length", _tail(rows, thought_length, recipe.length_share, recipe.length_direction))
     if recipe.perplexity_share < 1.0:
@@ -115,32 +90,6 @@ def _tail(
     num_kept = math.ceil(share * len(rows) - 1e-9)
     reason = "too_low" if direction is Direction.HIGHEST else "too_high"
     return {i: (reason, values[i], values[ranked[num_kept - 1]]) for i in ranked[num_kept:]}
-
-
-def _outside_window(
-    rows: list[Demonstration], recipe: SelectRecipe, rates: Mapping[str, PassRate]
-) -> dict[int, tuple[str, float, float]]:
-    attempts = {rate.num_attempts for rate in rates.values()}
-    if len(attempts) > 1:
-        raise DataError(
-            explain(
-                "pass rates were measured with different numbers of attempts",
-                got=sorted(attempts),
-                expected="one fixed number for all problems",
-            )
-        )
-    lost: dict[int, tuple[str, float, float]] = {}
-    for i, row in enumerate(rows):
-        if row.problem_id not in rates:
-            raise DataError(explain("a problem has no measured pass rate", got=row.problem_id))
-        rate = rates[row.problem_id].rate
-        if recipe.drop_unsolved and rate == 0.0:
-            lost[i] = ("never_solved", rate, 0.0)
-        elif rate < recipe.min_pass_rate:
-            lost[i] = ("too_hard", rate, recipe.min_pass_rate)
-        elif rate > recipe.max_pass_rate:
-            lost[i] = ("too_easy", rate, recipe.max_pass_rate)
-    return lost
 
 
 def _surplus(

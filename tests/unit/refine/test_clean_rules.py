@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from still_core.errors import ConfigError, DataError
 from still_core.identity import digest
+from still_core.recipes.loading import load_recipe
 from still_core.refine.clean import clean, judge
 from still_core.refine.funnel import Funnel, merge
 from still_core.refine.lineage import dropped_from_rows, dropped_rows, trace
@@ -22,7 +24,7 @@ from still_core.refine.recipe import (
     PairRecipe,
     SelectRecipe,
 )
-from still_core.refine.select import PassRate, select
+from still_core.refine.select import select
 from still_core.responses.response import Demonstration, Origin
 
 RECIPE = CleanRecipe()
@@ -228,18 +230,6 @@ def test_higher_perplexity_is_kept_and_a_missing_one_is_refused() -> None:
         select([row(1)], SelectRecipe(perplexity_share=0.5))
 
 
-def test_pass_rate_windows_drop_never_and_always_solved_problems() -> None:
-    rows = [row(i) for i in range(3)]
-    rates = {f"p{i}": PassRate(num_correct=n, num_attempts=8) for i, n in enumerate((0, 4, 8))}
-    recipe = SelectRecipe(drop_unsolved=True, max_pass_rate=0.9)
-    refined = select(rows, recipe, pass_rates=rates)
-    assert [one.id for one in refined.kept] == ["d0001"]
-    assert refined.funnel.steps[0].dropped == {"never_solved": 1, "too_easy": 1}
-    rates["p1"] = PassRate(num_correct=1, num_attempts=4)
-    with pytest.raises(DataError, match="different numbers of attempts"):
-        select(rows, recipe, pass_rates=rates)
-
-
 def test_pairs_oppose_the_hardest_correct_to_the_easiest_wrong_response() -> None:
     same = digest(["q"])
     rows = [
@@ -312,3 +302,14 @@ def test_english_inside_a_chinese_thought_is_mixed_and_formulas_are_not() -> Non
     assert reason(row(thought=planted, **fields), recipe) == "mixed_latin"
     wholly = "First we look at the function, and then we compare its values at both ends."
     assert reason(row(thought=wholly, **fields), recipe) == ""
+
+
+@pytest.mark.parametrize("name", TABLE_3)
+def test_the_mixtures_of_table_3_are_recipes(name: str) -> None:
+    folder = Path(__file__).resolve().parents[3] / "deployments" / "recipes"
+    recipe = load_recipe(str(folder / f"table-3-{name.replace('_', '-')}.yaml"))
+    weights = {bucket: weight for bucket, weight in recipe.mix.weights.items() if weight}
+    assert weights == TABLE_3[name].weights
+    paper = load_recipe("still-2-32b")
+    mix = recipe.mix.model_copy(update={"weights": paper.mix.weights})
+    assert recipe.model_copy(update={"name": paper.name, "mix": mix}) == paper
