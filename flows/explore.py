@@ -72,7 +72,9 @@ def explore(
             exploration=exploration,
             problems=problems,
             prompt=recipe.backbone.prompt,
+            dtype=recipe.sft.dtype,
             round=round,
+            resources=run.resources,
             run=run.name,
         )
         return exploration, siblings
@@ -83,7 +85,9 @@ def explore(
         exploration=exploration,
         problems=problems,
         prompt=recipe.backbone.prompt,
+        dtype=recipe.sft.dtype,
         round=round,
+        resources=run.resources,
         run=run.name,
     )
     return exploration, candidates

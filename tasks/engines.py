@@ -32,6 +32,19 @@ def engine_pools() -> Iterator[None]:
             pools.close_pools()
 
 
+def make_room(resources: Resources) -> None:
+    """Let rollout engines give their GPUs up where a training job's ranks do not find enough.
+
+    Engines on CPU stay warm: ranks get cores of their own (`still_core.rollout.cluster.connect`).
+    """
+    pools, ray = sys.modules.get("still_core.rollout.pool"), sys.modules.get("ray")
+    if pools is None or ray is None or not ray.is_initialized():
+        return
+    wanted = resources.train.num_ranks * resources.train.gpus_per_rank
+    if wanted > ray.available_resources().get("GPU", 0.0):
+        pools.release_gpus()
+
+
 def rollout_pool(
     store: Store,
     model: Handle,

@@ -10,6 +10,7 @@ from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
 from still_core.store import Handle, Store
 from still_core.verify.recipe import VerifyRecipe
 from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.engines import make_room
 from tasks.listening import listener
 from tasks.planning import is_pending
 from tasks.stage import stage
@@ -95,7 +96,9 @@ def score_candidates(
     exploration: Handle,
     problems: Handle,
     prompt: str,
+    dtype: str,
     round: int,
+    resources: Resources,
     run: str,
 ) -> Handle:
     """The correct, well-formed responses as candidates, scored by the model that found them."""
@@ -103,6 +106,7 @@ def score_candidates(
     from still_core.rollout.candidates import candidates_of
     from still_core.store.bundle import publish_tables
 
+    make_room(resources)
     candidates, funnel = candidates_of(
         store,
         exploration,
@@ -110,6 +114,8 @@ def score_candidates(
         policy,
         prompt=prompt,
         round=round,
+        dtype=dtype,
+        resources=resources.train,
         progress=listener(store, run),
     )
     tables = {"data": [row.to_row() for row in candidates], "funnel": funnel.to_rows()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from still_core.recipes.recipe import Resources
 from still_core.refine.recipe import CleanRecipe, PairRecipe
 from still_core.store import Handle, Store
 from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.engines import make_room
 from tasks.explore import show_candidates
 from tasks.listening import listener
 from tasks.stage import stage
@@ -23,7 +25,9 @@ def score_siblings(
     exploration: Handle,
     problems: Handle,
     prompt: str,
+    dtype: str,
     round: int,
+    resources: Resources,
     run: str,
 ) -> Handle:
     """Correct and wrong responses to one problem, scored by the model that DPO starts from."""
@@ -31,6 +35,7 @@ def score_siblings(
     from still_core.rollout.candidates import siblings_of
     from still_core.store.bundle import publish_tables
 
+    make_room(resources)
     siblings, funnel = siblings_of(
         store,
         exploration,
@@ -38,6 +43,8 @@ def score_siblings(
         start,
         prompt=prompt,
         round=round,
+        dtype=dtype,
+        resources=resources.train,
         progress=listener(store, run),
     )
     tables = {"data": [row.to_row() for row in siblings], "funnel": funnel.to_rows()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 
 from still_core.problems.recipe import DecontaminateRecipe
@@ -11,6 +10,7 @@ from still_core.recipes.recipe import Resources
 from still_core.store import Handle, Store
 from still_core.train.recipe import DpoRecipe, SftRecipe
 from tasks.artifacts import Shown, table
+from tasks.engines import make_room
 from tasks.listening import listener
 from tasks.stage import stage
 
@@ -101,13 +101,3 @@ def align_model(
     )
     make_room(resources)
     return train_dpo(job, store, progress=listener(store, run))
-
-
-def make_room(resources: Resources) -> None:
-    """Let rollout engines give their GPUs up where ranks need some.
-
-    Engines on CPU stay warm: ranks get cores of their own (`still_core.rollout.cluster.connect`).
-    """
-    pools = sys.modules.get("still_core.rollout.pool")
-    if pools is not None and resources.train.gpus_per_rank:
-        pools.release_gpus()

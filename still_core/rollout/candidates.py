@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from still_core.problems.problem import Problem
 from still_core.progress import ProgressListener
 from still_core.refine.funnel import Funnel
-from still_core.refine.perplexity import perplexities
 from still_core.responses.demonstrations import explored
 from still_core.responses.format import Defect, classify
 from still_core.responses.prompts import prompt as prompt_named
@@ -25,6 +23,8 @@ from still_core.responses.response import Demonstration
 from still_core.rollout.found import read_selected, read_siblings
 from still_core.rollout.rollout import Rollout
 from still_core.store import Handle, Store
+from still_core.train.recipe import TrainResources
+from still_core.train.scoring import score_responses
 
 
 def candidates_of(
@@ -35,7 +35,8 @@ def candidates_of(
     *,
     prompt: str,
     round: int,
-    dtype: str = "float32",
+    dtype: str,
+    resources: TrainResources,
     progress: ProgressListener | None = None,
 ) -> tuple[list[Demonstration], Funnel]:
     """Every correct, well-formed response as a scored demonstration of this round, and the account.
@@ -45,7 +46,7 @@ def candidates_of(
     """
     rows, defects = _parsed(read_selected(store, exploration), problems, round)
     funnel = Funnel().step("format", len(rows), defects)
-    return _scored(rows, store.fetch(policy), prompt, dtype, progress), funnel
+    return _scored(store, rows, policy, prompt, dtype, resources, progress), funnel
 
 
 def siblings_of(
@@ -56,7 +57,8 @@ def siblings_of(
     *,
     prompt: str,
     round: int,
-    dtype: str = "float32",
+    dtype: str,
+    resources: TrainResources,
     progress: ProgressListener | None = None,
 ) -> tuple[list[Demonstration], Funnel]:
     """Correct and wrong well-formed responses to the problems that have both, and the account.
@@ -67,7 +69,7 @@ def siblings_of(
     funnel = Funnel().step("siblings", len(rollouts), lost)
     rows, defects = _parsed(rollouts, problems, round)
     funnel.step("format", len(rows), defects)
-    return _scored(rows, store.fetch(start), prompt, dtype, progress), funnel
+    return _scored(store, rows, start, prompt, dtype, resources, progress), funnel
 
 
 def _parsed(
@@ -86,17 +88,19 @@ def _parsed(
 
 
 def _scored(
+    store: Store,
     rows: Sequence[Demonstration],
-    model_dir: Path,
+    model: Handle,
     prompt: str,
     dtype: str,
+    resources: TrainResources,
     progress: ProgressListener | None,
 ) -> list[Demonstration]:
     if not rows:
         return []
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer = AutoTokenizer.from_pretrained(store.fetch(model))
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
@@ -106,8 +110,14 @@ def _scored(
     rendered = [render_demonstration(named, row, tokenizer) for row in rows]
     prompts = [encode(one.prompt_text) for one in rendered]
     texts = [ids + encode(one.completion_text) for ids, one in zip(prompts, rendered, strict=True)]
-    scores = perplexities(
-        model_dir, texts, [len(ids) for ids in prompts], dtype=dtype, progress=progress
+    scores = score_responses(
+        store,
+        model,
+        texts,
+        [len(ids) for ids in prompts],
+        dtype=dtype,
+        resources=resources,
+        progress=progress,
     )
     return [
         replace(row, perplexity=score, num_thought_tokens=len(encode(row.thought)))

@@ -10,9 +10,11 @@ import pytest
 
 from flows.still_2 import still_2
 from still_core.distil.dataset import read_demonstrations
+from still_core.errors import ConfigError
 from still_core.recipes.loading import load_recipe
 from still_core.responses.response import Origin
 from still_core.store import Store
+from still_core.store.lineage import ancestors, descendants, parents
 from tests.flows.conftest import FinishedRun
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
@@ -102,3 +104,30 @@ def test_no_training_row_overlaps_a_benchmark(finished_run: FinishedRun) -> None
     overlaps = report_of(finished_run.reports)["overlaps"]
     assert [row["benchmark"] for row in overlaps] == ["arithmetic-normal", "arithmetic-hard"]
     assert all(row["overlapping"] == 0 for row in overlaps)
+
+
+def test_a_model_leads_forward_to_all_that_came_from_it_and_data_back_to_their_sources(
+    finished_run: FinishedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from deployments.cli.lineage import lineage
+
+    store = Store(finished_run.store)
+    (d0,), (d1,) = store.list("build-d0"), store.list("refine-demonstrations")
+    (m1,) = (m for m in store.list("train-model") if d0.digest in parents(store.manifest(m)))
+    forward = {m.name for m in descendants(store, m1)}
+    assert {
+        "explore-problems",
+        "score-candidates",
+        "refine-demonstrations",
+        "train-model",
+    } <= forward
+    assert {"evaluate-model", "compose-report"} <= forward
+    back = {m.name for m in ancestors(store, d1)}
+    assert {"explore-problems", "train-model", "build-d0", "collect-problems"} <= back
+    lineage(f"train-model@{m1.version}", store=finished_run.store)
+    said = capsys.readouterr().out
+    assert "build-d0@" in said.split("went into")[0]
+    assert "explore-problems@" in said.split("went into")[1]
+    assert "rollouts of" in said
+    with pytest.raises(ConfigError, match="artefacts go by that name"):
+        lineage("train-model", store=finished_run.store)
