@@ -50,6 +50,15 @@ def number(value: Fraction | int, places: int = 0) -> Node:
     return Node("num", number=Fraction(value), places=places)
 
 
+def multiplied(left: Node, right: Node) -> Node:
+    """Their product; braces around one term are brackets there."""
+    left, right = (
+        part.args[0] if part.op == "set" and len(part.args) == 1 else part for part in (left, right)
+    )
+    args = (*left.args, right) if left.op == "mul" else (left, right)
+    return Node("mul", args)
+
+
 GREEK = frozenset(
     names(
         "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau "
@@ -57,6 +66,8 @@ GREEK = frozenset(
         "varepsilon vartheta varphi varrho varsigma ell hbar nabla partial aleph"
     )
 )
+FUNCTION_LETTERS = frozenset("fghFG") | {"phi", "Phi", "psi", "Psi", "Gamma", "zeta"}
+"""Names whose parenthesis holds an argument: `f(x)` is no product."""
 CONSTANTS = {
     "pi": "pi",
     "Pi": "pi",

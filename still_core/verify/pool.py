@@ -250,7 +250,7 @@ class VerifierPool:
                     work.future.set_result(self._judge(worker, work.prepared))
             except BaseException as error:  # handed to whoever waits for the future
                 work.future.set_exception(error)
-        worker.kill()
+        worker.close()
 
     def _request(self, message: dict[str, Any]) -> Future[tuple[Outcome, str]]:
         future: Future[tuple[Outcome, str]] = Future()
@@ -267,9 +267,11 @@ class VerifierPool:
         outcome, rule = found or self._ask(worker, prepared.request(self.conventions))
         if found is None:
             self._remember(prepared.key, outcome, rule)
+        loading_s = worker.loading_s if found is None else 0.0
+        verdict = self._verdict(prepared, outcome, rule, started + loading_s)
         if worker.served >= self._recycle_after:
-            worker.kill()
-        return self._verdict(prepared, outcome, rule, started)
+            worker.renew()
+        return verdict
 
     def _ask(self, worker: WorkerProcess, request: dict[str, Any]) -> tuple[Outcome, str]:
         try:

@@ -12,9 +12,10 @@ from typing import Any
 
 from mpmath import mp, mpf  # type: ignore[import-untyped]
 
-from still_core.verify.evaluation import NoValueError, Point, evaluate, inexact
+from still_core.verify.evaluation import Point, evaluate
 from still_core.verify.nodes import Node
 from still_core.verify.scalars import constant_value, free_symbols, infinite
+from still_core.verify.values import NoValueError, inexact
 
 GRID = 161
 """Points of the first look for places where a condition changes."""

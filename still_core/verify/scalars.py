@@ -13,18 +13,10 @@ from typing import Any
 
 from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
 
-from still_core.verify.evaluation import (
-    BASE_BITS,
-    MAX_BITS,
-    Grid,
-    NoValueError,
-    Point,
-    evaluate,
-    inexact,
-    random_value,
-)
+from still_core.verify.evaluation import Point, evaluate, random_value
 from still_core.verify.nodes import Node
 from still_core.verify.rounding import Decimal, stands_for
+from still_core.verify.values import BASE_BITS, MAX_BITS, Grid, NoValueError, inexact
 
 GUARD_BITS = 70
 """Bits of the precision that rounding errors may have spoilt."""

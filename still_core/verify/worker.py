@@ -8,6 +8,7 @@ the deadline is the caller's, by SIGKILL.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -59,14 +60,16 @@ def die_with_parent(parent: int) -> None:
         raise SystemExit(0)
 
 
-def serve(memory_mb: int, parent: int) -> None:
-    """Answer requests until stdin ends."""
+def serve(memory_mb: int, parent: int, *preload: str) -> None:
+    """Answer requests until stdin ends; modules in `preload` are imported before the first."""
     limit_resources(memory_mb)
     die_with_parent(parent)
     sys.setrecursionlimit(RECURSION_LIMIT)
     from still_core.verify import symbolic
     from still_core.verify.judging import judge_request
 
+    for name in preload:
+        importlib.import_module(name)
     requests = sys.stdin.buffer
     # Whatever a library prints must not reach the protocol's pipe.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -100,4 +103,4 @@ def _reply(judge: Any, request: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    serve(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
