@@ -20,7 +20,9 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -45,6 +47,12 @@ class State(StrEnum):
     SILENT = "silent"
     """Its process has not been heard: dead or frozen."""
     ENDED = "ended"
+    FAILED = "failed"
+    """Its stage ended with an error, told as `where`."""
+
+    def is_over(self) -> bool:
+        """Nothing more will be heard of it."""
+        return self in (State.ENDED, State.FAILED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +89,7 @@ class StageState:
     workers: list[WorkerState]
     state: State
     where: str
-    """Where a stalled stage stands; empty otherwise."""
+    """Where a stalled stage stands, why a failed one ended; empty otherwise."""
     pid: int
     host: str
     started_at: float
@@ -96,7 +104,7 @@ class StageState:
 
     def seen_at(self, now: float) -> State:
         """The state as a reader at time `now` must take it."""
-        if self.state is not State.ENDED and now - self.written_at > SILENT_AFTER_S:
+        if not self.state.is_over() and now - self.written_at > SILENT_AFTER_S:
             return State.SILENT
         return self.state
 
@@ -137,6 +145,14 @@ class _Stage:
     history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=512))
     stalled: bool = False
     changed: bool = True
+    failure: str = ""
+    closed: bool = False
+    """Its work is over, whatever the figures say."""
+
+    def over(self) -> bool:
+        """Whether it will not go on."""
+        progress = self.progress
+        return self.closed or (progress.total is not None and progress.done >= progress.total)
 
 
 class Heartbeat:
@@ -164,6 +180,7 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        _MADE.get([]).append(self)
 
     def __call__(self, progress: Progress) -> None:
         """Hear of a stage; returns at once."""
@@ -174,20 +191,24 @@ class Heartbeat:
                 stage = self._stages[progress.stage] = _Stage(progress, now, now)
             elif figures(progress) != figures(stage.progress):
                 stage.advanced_at, stage.stalled = now, False
-            stage.progress, stage.changed = progress, True
+            stage.progress, stage.changed, stage.closed = progress, True, False
             stage.history.append((now, progress.done))
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run_thread, name="heartbeat", daemon=True
                 )
                 self._thread.start()
-        if _ended(progress):
+            over = stage.over()
+        if over:
             self._wake.set()
 
-    def close(self) -> None:
-        """Write what is pending and end the thread; stages that did not end keep their state."""
+    def close(self, failure: str = "") -> None:
+        """The work is over: write that, and why it failed if it did, and end the thread."""
         with self._lock:
             thread, self._thread = self._thread, None
+            for stage in self._stages.values():
+                if not stage.over():
+                    stage.closed, stage.changed, stage.failure = True, True, failure
         self._wake.set()
         if thread is not None:
             thread.join(timeout=10)
@@ -201,7 +222,7 @@ class Heartbeat:
             with self._lock:
                 if self._thread is not me:
                     return
-                if all(_ended(stage.progress) for stage in self._stages.values()):
+                if all(stage.over() for stage in self._stages.values()):
                     # The next progress starts another thread.
                     self._thread = None
                     return
@@ -209,16 +230,12 @@ class Heartbeat:
     def _beat(self) -> None:
         now = time.time()
         with self._lock:
-            due = [
-                stage
-                for stage in self._stages.values()
-                if stage.changed or not _ended(stage.progress)
-            ]
+            due = [stage for stage in self._stages.values() if stage.changed or not stage.over()]
             for stage in due:
                 stage.changed = False
         for stage in due:
             key = f"runs/{self._run}/heartbeat/{stage.progress.stage}"
-            late = now - stage.advanced_at > self._limit and not _ended(stage.progress)
+            late = now - stage.advanced_at > self._limit and not stage.over()
             if late and not stage.stalled:
                 stage.stalled = True
                 self._put(f"{key}.stacks.txt", thread_stacks().encode())
@@ -232,14 +249,15 @@ class Heartbeat:
             _LOG.warning("heartbeat of run %s was not written: %s", self._run, error)
 
     def _state(self, stage: _Stage, now: float) -> StageState:
-        progress = stage.progress
-        ended = _ended(progress)
+        progress, ended = stage.progress, stage.over()
         rate = _rate(stage.history, now)
         left = None
         if progress.total is not None and rate > 0:
             left = (progress.total - progress.done) / rate
         workers = [] if ended else [w for probe in list(_PROBES.values()) for w in probe()]
-        state = State.ENDED if ended else State.STALLED if stage.stalled else State.RUNNING
+        state = State.STALLED if stage.stalled else State.RUNNING
+        if ended:
+            state = State.FAILED if stage.failure else State.ENDED
         return StageState(
             run=self._run,
             stage=progress.stage,
@@ -251,13 +269,33 @@ class Heartbeat:
             facts=dict(progress.facts),
             workers=workers,
             state=state,
-            where=_where(workers) if stage.stalled else "",
+            where=stage.failure or (_where(workers) if stage.stalled and not ended else ""),
             pid=os.getpid(),
             host=socket.gethostname(),
             started_at=stage.started_at,
             written_at=now,
             advanced_at=stage.advanced_at,
         )
+
+
+_MADE: ContextVar[list[Heartbeat]] = ContextVar("heartbeats")
+
+
+@contextmanager
+def heartbeats_of_stage() -> Iterator[None]:
+    """Heartbeats made inside the block end with it; an error shows as `failed` with its cause."""
+    made: list[Heartbeat] = []
+    token = _MADE.set(made)
+    failure = ""
+    try:
+        yield
+    except BaseException as error:
+        failure = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise
+    finally:
+        _MADE.reset(token)
+        for heartbeat in made:
+            heartbeat.close(failure)
 
 
 def read_heartbeats(store: StoreLike, run: str = "") -> list[StageState]:
@@ -323,10 +361,6 @@ def figures(progress: Progress) -> tuple[Any, ...]:
     """The figures whose change means progress; rates and ages change by themselves."""
     facts = {k: v for k, v in progress.facts.items() if not k.endswith("_s")}
     return progress.done, tuple(sorted(facts.items()))
-
-
-def _ended(progress: Progress) -> bool:
-    return progress.total is not None and progress.done >= progress.total
 
 
 def _rate(history: deque[tuple[float, int]], now: float) -> float:

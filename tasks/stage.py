@@ -25,6 +25,7 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.transactions import IsolationLevel
 
+from still_core.heartbeat import heartbeats_of_stage
 from still_core.identity import canonical, digest
 from still_core.store import Handle, Store
 from still_core.watchdog import watched
@@ -138,7 +139,7 @@ class Stage:
 
         def run(store: str, inputs: dict[str, Any], limit_s: float) -> dict[str, str]:
             published = StageStore(store, inputs)
-            with watched(f"stage {name}", limit_s):
+            with heartbeats_of_stage(), watched(f"stage {name}", limit_s):
                 handle = body(published, self.version_of(inputs), **inputs)
             return handle.to_json()
 

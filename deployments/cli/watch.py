@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     State.RUNNING: "green",
     State.ENDED: "dim",
+    State.FAILED: "bold red",
     State.STALLED: "bold red",
     State.SILENT: "bold red",
 }
@@ -57,13 +58,15 @@ def line(state: StageState, now: float) -> str:
     seen = state.seen_at(now)
     total = "?" if state.total is None else str(state.total)
     parts = [f"{state.stage}: {seen}", f"{state.done}/{total} {state.unit}"]
-    if seen is not State.ENDED:
+    if not seen.is_over():
         parts.append(f"{state.rate:.2g}/s")
         if state.oldest_s:
             parts.append(f"oldest request {duration(state.oldest_s)}")
         if state.seconds_left is not None:
             parts.append(f"left {duration(state.seconds_left)}")
     parts += [f"{name} {value:.4g}" for name, value in sorted(state.facts.items())]
+    if seen is State.FAILED:
+        parts.append(state.where)
     if seen is State.SILENT:
         silent = duration(now - state.written_at)
         parts.append(f"not heard for {silent} (pid {state.pid} on {state.host})")
@@ -113,10 +116,10 @@ def _page(states: list[StageState], run: str) -> Group:
             f"{state.done}/{'?' if state.total is None else state.total} {state.unit}",
             f"{state.rate:.2g}",
             duration(state.oldest_s) if state.oldest_s else "",
-            left if seen is not State.ENDED else "",
+            "" if seen.is_over() else left,
             "  ".join(f"{name} {value:.4g}" for name, value in sorted(state.facts.items())),
         )
-        if seen in (State.STALLED, State.SILENT):
+        if seen in (State.STALLED, State.SILENT, State.FAILED):
             trouble.append(Text(line(state, now), style=_COLOURS[seen]))
     workers = Table(title="workers")
     for name in ("worker", "phase", "in flight", "oldest", "last step", "restarts", "place"):

@@ -6,12 +6,16 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from deployments.cli.watch import line
 from still_core.heartbeat import (
     Heartbeat,
     StageState,
     State,
     WorkerState,
     forget_workers,
+    heartbeats_of_stage,
     read_heartbeats,
     watch_workers,
 )
@@ -153,3 +157,28 @@ def test_a_store_that_can_not_be_written_does_not_stop_the_stage(tmp_path: Path)
     time.sleep(0.05)
     beat(told(2))
     beat.close()
+
+
+def test_a_stage_that_fails_is_shown_with_its_cause(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail() -> None:
+        with heartbeats_of_stage():
+            Heartbeat(store, "run-1", write_every_s=60.0)(told(4))
+            raise ValueError("row 3\nhas no gold")
+
+    with pytest.raises(ValueError, match="no gold"):
+        fail()
+    found = wait_for(store, "run-1", State.FAILED)
+    assert found.where == "ValueError: row 3 has no gold"
+    assert "failed" in line(found, time.time())
+    assert found.where in line(found, time.time())
+    # Nothing more is heard of it, and that is no news.
+    assert found.seen_at(time.time() + 3600) is State.FAILED
+
+
+def test_a_stage_that_ends_before_its_total_is_shown_as_ended(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with heartbeats_of_stage():
+        Heartbeat(store, "run-1", write_every_s=60.0)(told(4, None))
+    assert wait_for(store, "run-1", State.ENDED).workers == []
