@@ -25,6 +25,9 @@ _MUL_B = np.uint64(0xC4CEB9FE1A85EC53)
 _FNV = np.uint64(0x100000001B3)
 _S33 = np.uint64(33)
 _S32 = np.uint64(32)
+_S29 = np.uint64(29)
+_LOW = np.uint64(0xFFFFFFFF)
+_FULL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @njit(cache=True, inline="always")
@@ -54,8 +57,8 @@ def _tokens_into(data, out, masked):  # type: ignore[no-untyped-def]
             continue
         h = _SEED
         word = False
-        if (97 <= c <= 122) or (65 <= c <= 90):
-            while i < n and ((97 <= data[i] <= 122) or (65 <= data[i] <= 90)):
+        if 97 <= (c | 32) <= 122:
+            while i < n and 97 <= (data[i] | 32) <= 122:
                 h = (h ^ np.uint64(data[i] | 32)) * _FNV
                 i += 1
             word = True
@@ -163,15 +166,33 @@ def _shingles(data, tokens, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _sign(shingles, multipliers, offsets, out):  # type: ignore[no-untyped-def]
-    """MinHash: out[k] = min over shingles of multipliers[k] * x + offsets[k] mod 2**32."""
-    for k in range(len(out)):
-        out[k] = np.uint32(0xFFFFFFFF)
-    for s in range(len(shingles)):
-        x = shingles[s]
-        for k in range(len(out)):
-            h = np.uint32(np.uint32(multipliers[k] * x) + offsets[k])
-            out[k] = min(out[k], h)
+def _sign(shingles, bins):  # type: ignore[no-untyped-def]
+    """Similarity sketch (Dahlgaard, Knudsen, Thorup 2017): two sets agree in a bin as in MinHash.
+
+    In every round each shingle falls into one bin with a random value, and a bin keeps its least
+    (round, value). Rounds end once no bin is empty: a few passes over the set instead of one per
+    bin. The last rounds fill one bin each, so that a set of one shingle ends too.
+    """
+    width = len(bins)
+    bins[:] = _FULL
+    if len(shingles) == 0:
+        return
+    for turn in range(2 * width):
+        seed = _mix(_SEED + np.uint64(turn))
+        lead = np.uint64(turn) << _S32
+        for s in range(len(shingles)):
+            h = (np.uint64(shingles[s]) ^ seed) * _MUL_A
+            h = (h ^ (h >> _S29)) * _MUL_B
+            at = (
+                np.int64(((h >> _S32) * np.uint64(width)) >> _S32) if turn < width else turn - width
+            )
+            value = lead | (h & _LOW)
+            bins[at] = min(bins[at], value)
+        empty = 0
+        for b in range(width):
+            empty += bins[b] == _FULL
+        if empty == 0:
+            return
 
 
 @njit(cache=True, nogil=True)
@@ -417,27 +438,23 @@ def _first_near(flat, starts, order, threshold, band_of, num_buckets, owner, min
 
 
 @njit(cache=True, nogil=True)
-def _band_keys(signature, rows):  # type: ignore[no-untyped-def]
-    """[bands] 64-bit key of every band of a signature."""
-    keys = np.empty(len(signature) // rows, np.uint64)
-    for b in range(len(keys)):
+def _band_keys(shingles, bands, rows):  # type: ignore[no-untyped-def]
+    """[bands] 64-bit key of every band of a set's sketch."""
+    bins = np.empty(bands * rows, np.uint64)
+    _sign(shingles, bins)
+    keys = np.empty(bands, np.uint64)
+    for b in range(bands):
         h = _SEED + np.uint64(b)
         for r in range(rows):
-            h = _mix(h ^ np.uint64(signature[b * rows + r]))
-        keys[b] = h
+            h = (h ^ bins[b * rows + r]) * _MUL_A
+            h ^= h >> _S29
+        keys[b] = _mix(h)
     return keys
 
 
-def sign(shingles: U32, multipliers: U32, offsets: U32) -> U32:
-    """MinHash signature of one shingle set; all ones where it is empty."""
-    out = np.empty(len(multipliers), np.uint32)
-    _sign(shingles, multipliers, offsets, out)
-    return out
-
-
-def band_keys(signature: U32, rows: int) -> U64:
-    """[bands] 64-bit keys of the bands of `rows` minima each."""
-    result: U64 = _band_keys(signature, rows)
+def band_keys(shingles: U32, bands: int, rows: int) -> U64:
+    """[bands] keys of one shingle set; equal keys in a band mean `rows` equal minima."""
+    result: U64 = _band_keys(shingles, bands, rows)
     return result
 
 
