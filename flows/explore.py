@@ -86,6 +86,7 @@ def explore(
         problems=problems,
         prompt=recipe.backbone.prompt,
         dtype=recipe.sft.dtype,
+        perplexity_source=recipe.select.perplexity_source,
         round=round,
         resources=run.resources,
         run=run.name,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from still_core.problems.pool import PoolRecipe
 from still_core.recipes.recipe import Resources
+from still_core.refine.recipe import PerplexitySource
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
 from still_core.store import Handle, Store
 from still_core.verify.recipe import VerifyRecipe
@@ -97,6 +98,7 @@ def score_candidates(
     problems: Handle,
     prompt: str,
     dtype: str,
+    perplexity_source: PerplexitySource,
     round: int,
     resources: Resources,
     run: str,
@@ -116,6 +118,7 @@ def score_candidates(
         round=round,
         dtype=dtype,
         resources=resources.train,
+        perplexity_source=perplexity_source,
         progress=listener(store, run),
     )
     tables = {"data": [row.to_row() for row in candidates], "funnel": funnel.to_rows()}

@@ -154,6 +154,15 @@ class Direction(StrEnum):
     LOWEST = "lowest"
 
 
+class PerplexitySource(StrEnum):
+    """Where the perplexity of an explored response comes from."""
+
+    FORWARD = "forward"
+    """A forward pass over prompt and whole response, end-of-sequence token included."""
+    ROLLOUT = "rollout"
+    """The log-probs that the sampler recorded: free, of the sampled tokens alone."""
+
+
 class SelectRecipe(Section):
     """Selection among clean demonstrations. A share of 1 switches a criterion off."""
 
@@ -170,6 +179,12 @@ class SelectRecipe(Section):
     perplexity_direction: Direction = Field(
         default=Direction.HIGHEST,
         description="End that is kept; STILL-2 keeps harder, higher ones.",
+    )
+    perplexity_source: PerplexitySource = Field(
+        default=PerplexitySource.FORWARD,
+        description="A forward pass of the model that found the response, or its rollout's "
+        "log-probs: these cost nothing, but are in the sampler's arithmetic and may lack the last "
+        "token. One kind for a whole run.",
     )
     per_problem: int = Field(
         default=0, ge=0, le=10_000, description="Most demonstrations of one problem; 0 keeps all."

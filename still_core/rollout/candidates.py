@@ -2,8 +2,8 @@
 
 selected rollouts -> strict parser -> demonstrations -> perplexity under the model that found them
 
-Perplexity is measured by a forward pass over prompt and response, not taken from the rollout's
-log-probs: those belong to one sampled path at the sampler's precision (STILL-2 section 2.4).
+Perplexity is measured by a forward pass over prompt and response; `select.perplexity_source` takes
+it from the rollout's log-probs instead, whose difference `rollout_perplexity` states.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import replace
 from still_core.problems.problem import Problem
 from still_core.progress import ProgressListener
 from still_core.refine.funnel import Funnel
+from still_core.refine.perplexity import rollout_perplexity
+from still_core.refine.recipe import PerplexitySource
 from still_core.responses.demonstrations import explored
 from still_core.responses.format import Defect, classify
 from still_core.responses.prompts import prompt as prompt_named
@@ -37,15 +39,22 @@ def candidates_of(
     round: int,
     dtype: str,
     resources: TrainResources,
+    perplexity_source: PerplexitySource = PerplexitySource.FORWARD,
     progress: ProgressListener | None = None,
 ) -> tuple[list[Demonstration], Funnel]:
     """Every correct, well-formed response as a scored demonstration of this round, and the account.
 
     A response may be correct by its box and still break the format; those can not be taught and are
     dropped here by their defect (they stay in the bank).
+
+    Raises:
+        DataError: perplexity is to come from the rollouts, and one recorded no log-probs.
     """
-    rows, defects = _parsed(read_selected(store, exploration), problems, round)
+    rollouts = read_selected(store, exploration)
+    rows, defects = _parsed(rollouts, problems, round)
     funnel = Funnel().step("format", len(rows), defects)
+    if perplexity_source is PerplexitySource.ROLLOUT:
+        return _read_off(store, rows, rollouts, policy), funnel
     return _scored(store, rows, policy, prompt, dtype, resources, progress), funnel
 
 
@@ -85,6 +94,17 @@ def _parsed(
         if not isinstance(found, Defect)
     ]
     return rows, defects
+
+
+def _read_off(
+    store: Store, rows: Sequence[Demonstration], rollouts: Sequence[Rollout], policy: Handle
+) -> list[Demonstration]:
+    """The rows with the perplexity that their sampler's log-probs tell."""
+    from still_core.distil.dataset import count_thought_tokens, thought_encoder
+
+    recorded = {one.id: one.logprobs for one in rollouts}
+    scored = [replace(row, perplexity=rollout_perplexity(recorded[row.id])) for row in rows]
+    return count_thought_tokens(scored, thought_encoder(store.fetch(policy)))
 
 
 def _scored(
