@@ -138,8 +138,12 @@ def _accounts(prepared: Prepared, drafts: list[Draft]) -> dict[str, list[dict[st
         ],
         "sources": [_source_row(count) for count in prepared.counts],
         "quarantined": [one.to_row() for one in prepared.quarantined],
+        "left_out": [asdict(one) for one in prepared.left_out],
         "dropped_problems": [one.to_row() for one in prepared.dropped],
-        "unfinished": [_unfinished_row(d) for d in drafts if d.state is not DraftState.COMPLETE],
+        "unfinished": [
+            *(_unfinished_row(d) for d in drafts if d.state is not DraftState.COMPLETE),
+            *_not_asked_for(prepared, drafts),
+        ],
         "funnel_problems": prepared.funnel.to_rows(),
         "funnel_responses": _response_funnel(prepared, drafts).to_rows(),
     }
@@ -171,6 +175,25 @@ def _unfinished_row(d: Draft) -> dict[str, Any]:
         "state": str(d.state),
         "defect": d.defect,
     }
+
+
+def _not_asked_for(prepared: Prepared, drafts: list[Draft]) -> list[dict[str, Any]]:
+    """Responses of files that no teacher of the recipe takes, or beyond the number it takes."""
+    taken = {d.raw.id for d in drafts}
+    return [
+        {
+            "response": raw.id,
+            "problem": raw.problem.id,
+            "source_file": raw.source_file,
+            "row": raw.row,
+            "teacher": raw.teacher,
+            "style": "",
+            "state": "not_asked_for",
+            "defect": "",
+        }
+        for raw in prepared.responses
+        if raw.id not in taken
+    ]
 
 
 def _source_row(count: SourceCount) -> dict[str, Any]:
@@ -206,7 +229,8 @@ def find_dataset(uri: str) -> tuple[Store, Handle]:
         found = store.find(name, version)
     else:
         named = [one for one in store.manifests("") if "data.parquet" in one.objects]
-        sets = [one for one in named if "funnel.parquet" in one.objects]
+        tables = ("funnel.parquet", "dropped.parquet")
+        sets = [one for one in named if all(table in one.objects for table in tables)]
         newest = max(sets, key=lambda one: str(one.created_at), default=None)
         found = store.find(newest.name, newest.version) if newest else None
     if found is None:
@@ -259,15 +283,50 @@ def _clean_recipe(rules: list[dict[str, Any]]) -> CleanRecipe:
     return CleanRecipe.model_validate({"rules": [rule["rule"] for rule in rules], **thresholds})
 
 
+LEFT_OUT = ("unfinished", "drafts", "dropped_problems", "dropped", "left_out", "quarantined")
+"""Tables of what became no demonstration: of a data set, and of the stages of a run before it."""
+
+
 def _describe_left_out(store: Store, handle: Handle, row_id: str) -> str:
-    """A response or problem that became no demonstration."""
-    objects = store.manifest(handle).objects
-    for table, key in (("unfinished", "response"), ("dropped_problems", "problem")):
-        if f"{table}.parquet" not in objects:
-            continue
-        for one in read_rows_of(store, handle, table):
-            if one[key] == row_id:
-                return "\n".join(f"{name:<14}{value}" for name, value in one.items())
+    """A response, problem or row of a source that became no demonstration, and why.
+
+    It is searched in the data set, then in all of the store, newest first: in a run, what a stage
+    dropped stands with that stage. `source/row#2` is the second response of a row; where it was
+    never looked at, its problem's fate is its own.
+    """
+    newest = sorted(store.manifests(""), key=lambda one: str(one.created_at), reverse=True)
+    places = [(handle, store.manifest(handle).objects)]
+    for one in newest:
+        found = store.find(one.name, one.version)
+        if found is not None and found != handle:
+            places.append((found, one.objects))
+    for wanted in dict.fromkeys((row_id, row_id.split("#", 1)[0])):
+        for where, objects in places:
+            for table in LEFT_OUT:
+                if f"{table}.parquet" not in objects:
+                    continue
+                for row in read_rows_of(store, where, table):
+                    if wanted in _names_of(row):
+                        return _fate(where, table, row)
     raise DataError(
         explain("no such row", got=row_id, remedy="give a row number, or an id from the tables")
     )
+
+
+def _names_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """What a row of a table may be called."""
+    own = next((row[key] for key in ("response", "id", "problem") if row.get(key)), "")
+    place = f"{row['file']}:{row['line']}" if "line" in row else ""
+    return str(own), place
+
+
+def _fate(where: Handle, table: str, row: dict[str, Any]) -> str:
+    """Its columns, short ones first; the problem's own are left to the problem."""
+    shown = {name: value for name, value in row.items() if not name.startswith("problem_")}
+    texts = {name: shown.pop(name) for name in ("text", "reasoning", "thought", "solution")
+             if name in shown}  # fmt: skip
+    lines = [f"{'table':<18}{table} of {where.name} {where.version}"]
+    lines += [f"{name:<18}{value}" for name, value in shown.items() if value not in ("", None)]
+    for name, value in texts.items():
+        lines += ["", name, str(value)] if value else []
+    return "\n".join(lines)

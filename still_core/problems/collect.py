@@ -47,6 +47,18 @@ class SourceCount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A sound row that its source does not want."""
+
+    id: str
+    """`source/row`, as a problem of this row would be called."""
+    file: str
+    line: int
+    reason: str
+    """no_gold, other_subset, year, proof, picture, ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Collection:
     """Problems of one or more sources, with what was left out."""
 
@@ -54,6 +66,7 @@ class Collection:
     responses: list[RawResponse] = field(default_factory=list)
     """Responses that the rows held beside their problems, in row order."""
     quarantined: list[Quarantined] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
     counts: list[SourceCount] = field(default_factory=list)
 
     @property
@@ -132,8 +145,9 @@ def _collect_one(
         if isinstance(item, Quarantined):
             collection.quarantined.append(item)
             quarantined[item.reason] += 1
-        elif isinstance(item, str):
-            filtered[item] += 1
+        elif isinstance(item, LeftOut):
+            collection.left_out.append(item)
+            filtered[item.reason] += 1
         else:
             problem, responses = item
             collection.problems.append(problem)
@@ -153,8 +167,8 @@ def _collect_one(
     )
 
 
-Item = tuple[Problem, list[RawResponse]] | Quarantined | str
-"""A problem with its responses, a quarantined row, or the reason why a sound row is left out."""
+Item = tuple[Problem, list[RawResponse]] | Quarantined | LeftOut
+"""A problem with its responses, a malformed row, or a sound row that is left out."""
 
 
 def _items(spec: SourceSpec, base: Path | None, limits: Limits | None) -> Iterator[Item]:
@@ -164,7 +178,17 @@ def _items(spec: SourceSpec, base: Path | None, limits: Limits | None) -> Iterat
         return
     reader = adapter(spec.adapter)
     for row in read_rows(spec.path, base=base, limits=limits):
-        yield row if isinstance(row, Quarantined) else _item(row, spec, reader)
+        if isinstance(row, Quarantined):
+            yield replace(row, id=_row_id(spec, row))
+        else:
+            yield _item(row, spec, reader)
+
+
+def _row_id(spec: SourceSpec, row: Row | Quarantined) -> str:
+    """`source/row`; sources of several files (a folder, an archive) need the file in it too."""
+    single = spec.path == row.file or row.file.endswith(spec.path)
+    place = str(row.index) if single else f"{row.file.rsplit('/', 1)[-1]}:{row.index}"
+    return f"{spec.name}/{place}"
 
 
 def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
@@ -174,7 +198,8 @@ def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
             raise MalformedRow("not_an_object", type(row.value).__name__)
         draft = reader.read(row.value, Context(spec=spec, file=row.file))
     except FilteredRow as left_out:
-        return str(left_out.args[0])
+        reason = str(left_out.args[0])
+        return LeftOut(id=_row_id(spec, row), file=row.file, line=row.line, reason=reason)
     except MalformedRow as bad:
         return Quarantined(
             file=row.file,
@@ -182,6 +207,7 @@ def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
             index=row.index,
             reason=str(bad.args[0]),
             detail=ascii(bad.args[1])[1:-1][:300],
+            id=_row_id(spec, row),
         )
     return _problem(row, spec, reader, draft)
 
@@ -189,11 +215,8 @@ def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
 def _problem(
     row: Row, spec: SourceSpec, reader: Adapter, draft: Draft
 ) -> tuple[Problem, list[RawResponse]]:
-    # Sources of several files (a folder, an archive) need the file in the id to stay unique.
-    single = spec.path == row.file or row.file.endswith(spec.path)
-    place = str(row.index) if single else f"{row.file.rsplit('/', 1)[-1]}:{row.index}"
     problem = Problem(
-        id=f"{spec.name}/{place}",
+        id=_row_id(spec, row),
         statement=draft.statement,
         gold=draft.gold,
         kind=spec.kind or draft.kind,

@@ -6,6 +6,7 @@ bytes in chunks -> structural marks -> (line, text) of each element of the array
 from __future__ import annotations
 
 import gzip
+import lzma
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import IO, NamedTuple
 ROW_KEYS = ("example", "examples", "data", "rows", "questions", "problems", "instances", "items")
 """Keys under which a JSON object holds its rows (Gaokao uses `example`)."""
 CHUNK_BYTES = 1 << 20
-CUT_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+CUT_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 """What reading a cut or damaged compressed file raises."""
 _MAX_KEY_BYTES = 64
 _OUTSIDE = re.compile(rb'["{}\[\],]')

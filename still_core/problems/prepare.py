@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from still_core.problems.collect import SourceCount, collect, collect_benchmarks
+from still_core.problems.collect import LeftOut, SourceCount, collect, collect_benchmarks
 from still_core.problems.decontaminate import (
     Fingerprint,
     Overlap,
@@ -49,6 +49,8 @@ class Prepared:
     """Problems dropped as a benchmark's, by benchmark."""
     dropped: list[DroppedProblem]
     quarantined: list[Quarantined]
+    left_out: list[LeftOut]
+    """Sound rows that their sources do not want."""
     counts: list[SourceCount]
     funnel: Funnel
     """From rows read to problems kept."""
@@ -100,6 +102,7 @@ def prepare_problems(
         num_overlapping=by_benchmark if gate.drop else {},
         dropped=dropped,
         quarantined=collection.quarantined,
+        left_out=collection.left_out,
         counts=collection.counts,
         funnel=funnel,
     )

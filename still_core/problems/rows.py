@@ -3,8 +3,9 @@
 path -> files -> Row | Quarantined -> adapters
 
 Reads JSONL, JSON (an array, an object with rows under one key, or a single object), Parquet and
-CSV, each also gzip-compressed, and ZIP archives of these; from a local path, any fsspec URI or a
-hub data set. Memory is bounded by `Limits.max_row_bytes`, whatever the length of a line.
+CSV, all but Parquet also compressed (.gz, .bz2, .xz, .zst), and ZIP archives of these; from a local
+path, any fsspec URI or a hub data set. Memory is bounded by `Limits.max_row_bytes`, whatever the
+length of a line.
 
 A row that can not be read is data, not an error: it comes out as `Quarantined` and is counted. A
 file that can not be opened at all raises `DataError`.
@@ -12,10 +13,12 @@ file that can not be opened at all raises `DataError`.
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -28,6 +31,7 @@ from still_core.errors import ConfigError, DataError, explain
 from still_core.problems.documents import CHUNK_BYTES, CUT_ERRORS, elements
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".tsv", ".zip")
 
 
@@ -68,10 +72,13 @@ class Quarantined:
     """bad_utf8, bad_json, too_long, too_deep, duplicate_key, nul, lone_surrogate, truncated_file,
     field_count, not_an_object, missing_field, mistyped_field, ..."""
     detail: str = ""
+    id: str = ""
+    """`source/row`, as a problem of this row would be called."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""
         return {
+            "id": self.id,
             "file": self.file,
             "line": self.line,
             "index": self.index,
@@ -169,9 +176,9 @@ def _readable(name: str) -> bool:
 
 
 def _format(name: str) -> str | None:
-    """The suffix that says how to read, without `.gz`."""
-    suffixes = PurePosixPath(name).suffixes
-    if suffixes and suffixes[-1] == ".gz":
+    """The suffix that says how to read, without that of the compression."""
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    if suffixes and suffixes[-1] in COMPRESSED:
         suffixes = suffixes[:-1]
     return suffixes[-1] if suffixes and suffixes[-1] in SUFFIXES else None
 
@@ -199,7 +206,50 @@ def _file_rows(name: str, opener: _Opener, limits: Limits) -> Iterator[Row | Qua
 
 def _decompressed(name: str, opener: _Opener) -> IO[bytes]:
     stream = opener.open()
-    return gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream  # type: ignore[return-value]
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+    if suffix == ".xz":
+        return lzma.LZMAFile(stream)
+    if suffix == ".bz2":
+        return io.BufferedReader(_Unpacked(bz2.BZ2File(stream)), CHUNK_BYTES)
+    if suffix == ".zst":
+        import pyarrow as pa
+
+        return io.BufferedReader(_Unpacked(pa.CompressedInputStream(stream, "zstd")), CHUNK_BYTES)
+    return stream
+
+
+class _Unpacked(io.RawIOBase):
+    """A decompressor whose complaint about damaged data is told from a failing disk or network."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer.
+
+        Raises:
+            EOFError: the data are damaged.
+        """
+        try:
+            data = self._inner.read(len(buffer))
+        except OSError as error:
+            if type(error) is OSError and error.errno is None:
+                raise EOFError(str(error)) from None
+            raise
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file below."""
+        if not self.closed:
+            self._inner.close()
+        super().close()
 
 
 # -- JSON lines -------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ def publish_prepared(
         "overlap": overlap_rows(prepared),
         "dropped": [asdict(dropped) for dropped in prepared.dropped],
         "quarantined": [row.to_row() for row in prepared.quarantined],
+        "left_out": [asdict(row) for row in prepared.left_out],
         "funnel": prepared.funnel.to_rows(),
     }
     meta = {

@@ -51,6 +51,7 @@ def real_recipe(folder: Path, data: Path) -> Path:
                     "path": str(data / "model_outputs_thinking_math500.jsonl"),
                     "fields": thinking,
                 },
+                {"name": "bad", "adapter": "math", "path": str(folder / "bad.jsonl")},
             ],
             "benchmarks": [
                 {
@@ -69,6 +70,7 @@ def real_recipe(folder: Path, data: Path) -> Path:
         "clean": {"min_thought_characters": 200},
         "mix": {"weights": {"normal_math": 1.0}, "target_size": 10000},
     }
+    (folder / "bad.jsonl").write_text('{"problem": "Find x."}\n{"problem": "Find\n{"answer": 1}\n')
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -104,6 +106,13 @@ def test_a_data_set_of_real_thoughts_without_its_benchmark(
         shown = still("data", "show", uri, row_id, folder=tmp_path)
         assert shown.returncode == 0, shown.stderr
         assert row_id in shown.stdout
+    for row_id, fate in (
+        ("bad/0", "no_gold"),
+        ("bad/1", "bad_json"),
+        (f"{tmp_path / 'bad.jsonl'}:3", "missing_field"),
+        (f"{dropped_problems[0]['problem']}#1", "overlap"),
+    ):
+        assert fate in still("data", "show", uri, row_id, folder=tmp_path).stdout
     missing = still("data", "show", uri, "nobody/1", folder=tmp_path)
     assert missing.returncode == 2
     assert missing.stderr.count("\n") == 1

@@ -15,6 +15,7 @@ from still_core.problems.fields import answer_text, at, first, optional_text, te
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, FilteredRow, Written, register
+from still_core.problems.sources.gold import required_gold
 
 LETTERS = "ABCDEFGHIJ"
 _INLINE_OPTION = re.compile(
@@ -196,17 +197,16 @@ def gpqa(row: Any, context: Context) -> Draft:
 def huatuo(row: Any, context: Context) -> Draft:
     """HuatuoGPT-o1: the open-ended question, its ground truth and the distilled thought."""
     statement = text(row, "Open-ended Verifiable Question", "Question")
+    written = Written(
+        text=optional_text(row, "Response"),
+        reasoning=optional_text(row, "Complex_CoT"),
+        teacher="HuatuoGPT-o1-data",
+    )
     return Draft(
         statement=statement,
-        gold=text(row, "Ground-True Answer"),
+        gold=required_gold(optional_text(row, "Ground-True Answer")),
         kind=AnswerKind.TEXT,
         domain="medicine",
         bucket=Bucket.OTHER,
-        responses=(
-            Written(
-                text=text(row, "Response"),
-                reasoning=optional_text(row, "Complex_CoT"),
-                teacher="HuatuoGPT-o1-data",
-            ),
-        ),
+        responses=(written,) if written.text or written.reasoning else (),
     )

@@ -14,7 +14,7 @@ from still_core.problems.fields import answer_text, at, first, number, optional_
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, Written, register
-from still_core.problems.sources.choice import choices_of, gold_letters
+from still_core.problems.sources.choice import choices_of, gold_letters, inline_choices, lettered
 from still_core.problems.sources.gold import boxed_gold, required_gold
 
 MAP_KEYS = (
@@ -71,8 +71,11 @@ def generic(row: Any, context: Context) -> Draft:
     domain = optional_text(row, paths["domain"]) if "domain" in paths else ""
     domain = domain or context.spec.domain or "math"
     bucket = _enum(Bucket, row, paths, "bucket") or context.spec.bucket
+    statement = text(row, paths.get("statement", "statement"))
+    if choices and kind is AnswerKind.CHOICE and not inline_choices(statement):
+        statement = lettered(statement, choices)
     return Draft(
-        statement=text(row, paths.get("statement", "statement")),
+        statement=statement,
         gold=_gold(row, paths, solution, choices if kind is AnswerKind.CHOICE else ()),
         kind=kind,
         domain=domain,

@@ -10,7 +10,7 @@ from still_core.problems.fields import answer_text, at, first, number, optional_
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
 from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
-from still_core.problems.sources.choice import choices_of
+from still_core.problems.sources.choice import choices_of, gold_letters, lettered
 from still_core.problems.sources.gold import boxed_gold, gsm8k_gold, required_gold
 
 STATEMENT = ("problem", "Problem", "question", "Question")
@@ -57,7 +57,7 @@ def numina(row: Any, context: Context) -> Draft:
         raise FilteredRow("proof")
     if at(row, "problem_is_valid") in ("No", "Incomplete", "Problem not solved"):
         raise FilteredRow("invalid_upstream")
-    normal = source in NUMINA_NORMAL
+    normal = source.lower() in NUMINA_NORMAL
     draft = competition(row, bucket=Bucket.NORMAL_MATH if normal else Bucket.HARD_MATH)
     if at(row, "question_type") == "MCQ":
         return _as_choice(draft)
@@ -66,6 +66,10 @@ def numina(row: Any, context: Context) -> Draft:
 
 def _as_choice(draft: Draft) -> Draft:
     return replace(draft, kind=AnswerKind.CHOICE)
+
+
+_YEAR = re.compile(r"(?:19|20)\d\d(?=\D|$)")
+"""The year that an id such as `1999-II-3` begins with."""
 
 
 @register(
@@ -77,6 +81,8 @@ def _as_choice(draft: Draft) -> Draft:
 def aime(row: Any, context: Context) -> Draft:
     """AIME up to the spec's `year_max` (2023); later years are benchmarks and left out."""
     year = number(row, "year", "Year")
+    if year is None and (named := _YEAR.match(optional_text(row, "ID", "id", "unique_id"))):
+        year = float(named.group())
     if year is None:
         raise MalformedRow("missing_field", "year")
     if year > (context.spec.year_max or AIME_LAST_YEAR):
@@ -305,4 +311,10 @@ def ksat(row: Any, context: Context) -> Draft:
     draft = competition(row, level=number(row, "score", "points", "point", "level"))
     if not choices:
         return draft
-    return replace(draft, kind=AnswerKind.CHOICE, choices=choices)
+    return replace(
+        draft,
+        statement=lettered(draft.statement, choices),
+        gold=gold_letters(draft.gold, choices),
+        kind=AnswerKind.CHOICE,
+        choices=choices,
+    )

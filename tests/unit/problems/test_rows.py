@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import resource
 import zipfile
 from pathlib import Path
@@ -157,6 +159,9 @@ def test_every_container_format_gives_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps({"data": values}))
     (tmp_path / "d.json").write_text(lines)
     (tmp_path / "e.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "e.jsonl.bz2").write_bytes(bz2.compress(lines.encode()))
+    (tmp_path / "e.json.xz").write_bytes(lzma.compress(json.dumps(values).encode()))
+    (tmp_path / "e.JSONL.zst").write_bytes(pa.compress(lines.encode(), "zstd", asbytes=True))
     (tmp_path / "f.csv").write_text('a,b\n"x, ""y""\n",1\n\u00e9,2\n', encoding="utf-8")
     pq.write_table(pa.Table.from_pylist(values), tmp_path / "g.parquet")
     with zipfile.ZipFile(tmp_path / "h.zip", "w") as archive:
@@ -196,6 +201,26 @@ def test_a_cut_gzip_file_keeps_what_came_before_the_cut(tmp_path: Path) -> None:
     assert isinstance(found[-1], Quarantined)
     assert found[-1].reason in ("truncated_file", "bad_json")
     assert 100 < sum(isinstance(item, Row) for item in found) < 5000
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zst"])
+def test_damaged_compressed_files_are_told(suffix: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    lines = "".join(json.dumps({"problem": "p" * i}) + "\n" for i in range(500)).encode()
+    packed = {
+        "gz": gzip.compress(lines),
+        "bz2": bz2.compress(lines),
+        "xz": lzma.compress(lines),
+        "zst": pa.compress(lines, "zstd", asbytes=True),
+    }[suffix]
+    file = tmp_path / f"rows.jsonl.{suffix}"
+    middle = len(packed) // 2
+    for damaged in (packed[:middle], packed[:middle] + b"\xa5" * 40, lines):
+        file.write_bytes(damaged)
+        last = list(rows_of(file))[-1]
+        assert isinstance(last, Quarantined)
+        assert last.reason == "truncated_file"
 
 
 def test_parquet_strings_that_are_not_utf8_are_quarantined_by_row(tmp_path: Path) -> None:

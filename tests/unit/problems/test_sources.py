@@ -437,3 +437,27 @@ def test_openthoughts_code_is_judged_by_its_cases(
     assert [q.reason for q in read_row(broken, "openthoughts", tmp_path).quarantined] == [
         "mistyped_field"
     ]
+
+
+def test_a_huatuo_row_may_lack_response_or_ground_truth(tmp_path: Path) -> None:
+    asked = {"Open-ended Verifiable Question": "Which nerve?", "Ground-True Answer": "The median"}
+    (problem,) = read_row(asked, "huatuo", tmp_path).problems
+    assert problem.gold == "The median"
+    told = {"Question": "Which nerve?", "Complex_CoT": "Think.", "Response": "The median."}
+    assert read_row(told, "huatuo", tmp_path).counts[0].filtered == {"no_gold": 1}
+
+
+def test_an_aime_row_may_hold_its_year_in_its_id(tmp_path: Path) -> None:
+    row = {"ID": "1999-II-3", "Question": "q", "Answer": "33"}
+    assert read_row(row, "aime", tmp_path).counts[0].kept == 1
+    assert read_row(row | {"ID": "2024-I-1"}, "aime", tmp_path).counts[0].filtered == {"year": 1}
+
+
+@pytest.mark.parametrize("adapter", ["ksat", "generic"])
+def test_choices_of_their_own_field_are_shown_in_the_statement(
+    adapter: str, tmp_path: Path
+) -> None:
+    row = {"statement": "Which is even?", "question": "Which is even?", "choices": ["1", "2", "3"]}
+    (problem,) = read_row(row | {"answer": 2, "gold": "B"}, adapter, tmp_path).problems
+    assert problem.statement == "Which is even?\n\nA. 1\nB. 2\nC. 3"
+    assert (problem.gold, problem.choices) == ("B", ("1", "2", "3"))
