@@ -27,8 +27,11 @@ from still_core.rollout.weights import Weights
 
 EngineFactory = Callable[[EngineRecipe, Resources, Weights], Engine]
 
-_LINGER_S = 0.01
-"""After the first completion, wait this long for others to go in the same reply."""
+_LINGER_S = 0.1
+"""After the first completion, wait this long for others to go in the same reply: each call costs
+the engine's thread about a millisecond of the interpreter."""
+_HURRY_S = 0.01
+"""The same where the engine has, or soon will have, room for more than it was given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +70,7 @@ class RolloutActor:
         self._outbox: list[Finished] = []
         self._news = threading.Condition()
         self._phase, self._failure, self._policy_digest, self._steps = "starting", "", "", 0
+        self._hungry = False
         self._thread = threading.Thread(
             target=self._run, args=(factory, recipe, resources, weights), daemon=True, name="engine"
         )
@@ -80,7 +84,8 @@ class RolloutActor:
         """Take what has finished; waits up to `wait_s` for the first completion or a failure."""
         with self._news:
             if self._news.wait_for(lambda: self._outbox or self._failure, timeout=wait_s):
-                self._news.wait(_LINGER_S)
+                self._news.wait_for(lambda: self._hungry or self._failure, timeout=_LINGER_S)
+                self._news.wait_for(lambda: self._failure, timeout=_HURRY_S)
             finished, self._outbox = tuple(self._outbox), []
         return self._report(finished)
 
@@ -121,6 +126,7 @@ class RolloutActor:
                     if finished:
                         with self._news:
                             self._outbox.extend(finished)
+                            self._hungry = engine.pending() <= resources.max_num_seqs
                             self._news.notify_all()
         # The thread's end is reported to the pool, whatever its cause, out of memory included.
         except BaseException as error:

@@ -22,18 +22,17 @@ from typing import Any, Self
 
 from still_core.errors import ConfigError, RolloutError, explain
 from still_core.heartbeat import WorkerState, forget_workers, watch_workers
-from still_core.identity import digest
 from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
 from still_core.rollout.engines.engine import build_engine, engine_build
 from still_core.rollout.recipe import EngineRecipe, Resources
-from still_core.rollout.rollout import Completion, Rollout, RolloutRequest
+from still_core.rollout.rollout import Completion, Rollout, RolloutRequest, sampling_digest
 from still_core.rollout.weights import Weights, directory_digest, shape_digest
 from still_core.store.handle import Handle
 
 _COLLECT_WAIT_S = 1.0
-_BACKLOG = 1.25
+BACKLOG = 1.5
 """Requests that a worker holds, as a multiple of what it draws at once: the next ones are at hand
-when one ends, and few are lost or stuck with a worker that goes bad."""
+when some end, and few are lost or stuck with a worker that goes bad."""
 
 
 @dataclass
@@ -110,6 +109,11 @@ class RolloutPool:
     def capacity(self) -> int:
         """Completions that all workers together draw at once."""
         return self.resources.num_actors * self.resources.max_num_seqs
+
+    @property
+    def room(self) -> int:
+        """Requests that can be submitted before the rest would only wait in a queue."""
+        return int(self.capacity * BACKLOG) - len(self._requests)
 
     @property
     def tokenizer(self) -> Any:
@@ -325,16 +329,20 @@ class RolloutPool:
     def _dispatch(self) -> None:
         """Fill every worker, from its own queue first."""
         now = time.monotonic()
-        room = int(self.resources.max_num_seqs * _BACKLOG)
+        room = int(self.resources.max_num_seqs * BACKLOG)
         for worker in self._workers:
             free = room - len(worker.in_flight)
             if free <= 0:
                 continue
             if not worker.queue and len(worker.in_flight) < self.resources.max_num_seqs:
                 self._take_over(worker)
+                self._take_back(worker)
             batch: list[str] = []
             while worker.queue and len(batch) < free:
-                batch.append(worker.queue.popleft())
+                identity = worker.queue.popleft()
+                # One that was taken back may have ended at the other worker all the same.
+                if identity in self._requests:
+                    batch.append(identity)
             if not worker.queue and len(worker.in_flight) + len(batch) == 0:
                 batch = self._relieve_stragglers(worker, now)
             if batch:
@@ -356,6 +364,21 @@ class RolloutPool:
         ):
             moved.appendleft(donor.queue.pop())
             self._home[self._problem(moved[0])] = idle
+        idle.queue.extend(moved)
+
+    def _take_back(self, idle: _Worker) -> None:
+        """Move what only waits inside the fullest worker's engine to a worker with free places."""
+        donor = max(self._workers, key=lambda w: len(w.in_flight))
+        waiting = len(donor.in_flight) - self.resources.max_num_seqs
+        places = self.resources.max_num_seqs - len(idle.in_flight) - len(idle.queue)
+        count = min(waiting, places)
+        if count <= 0:
+            return
+        # An engine starts requests in the order in which it got them.
+        moved = [i for i in list(donor.in_flight)[-count:] if i not in idle.in_flight]
+        for identity in moved:
+            del donor.in_flight[identity]
+        self._send(donor, Command(abort=tuple(moved)))
         idle.queue.extend(moved)
 
     def _problem(self, identity: str) -> str:
@@ -415,7 +438,7 @@ class RolloutPool:
             policy_digest=request.policy_digest,
             policy_version=request.policy_version,
             prompt_digest=request.prompt_digest,
-            sampling_digest=digest(request.sampling),
+            sampling_digest=sampling_digest(request.sampling),
             engine_build=request.engine_build,
             sample_index=request.sample_index,
             seed=request.seed,

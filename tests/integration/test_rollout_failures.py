@@ -192,6 +192,20 @@ def test_a_straggler_is_also_given_to_an_idle_worker(model_dir: Path) -> None:
         assert all(worker.restarts == 0 for worker in pool.health())
 
 
+def test_an_idle_worker_takes_over_what_waits_inside_another_engine(model_dir: Path) -> None:
+    # The first worker stops stepping at once, with half of its requests not begun.
+    write_faults(model_dir, ["hang:1", "none"])
+    with make_pool(model_dir, stall_deadline_s=300.0, max_num_seqs=4) as pool:
+        pool.submit(make_requests(pool, 12, 1))
+        finished: list[str] = []
+        deadline = time.monotonic() + 20
+        while len(finished) < 8 and time.monotonic() < deadline:
+            finished.extend(rollout.id for rollout in pool.poll())
+        stuck = next(worker for worker in pool._workers if len(worker.in_flight) == 4)
+        assert not stuck.queue
+    assert len(finished) == len(set(finished)) == 8
+
+
 def test_cancelled_requests_never_come_out(model_dir: Path) -> None:
     with make_pool(model_dir) as pool:
         requests = make_requests(pool, 50, 4)

@@ -52,6 +52,10 @@ class ScriptedPool:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.order_seed)
 
+    @property
+    def room(self) -> int:
+        return 2 * self.capacity - len(self.waiting)
+
     def submit(self, requests: Iterable[RolloutRequest]) -> None:
         for request in requests:
             self.waiting[request.id] = request
