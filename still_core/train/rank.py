@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from still_core.train.job import DpoJob, SftJob
 from still_core.train.recipe import DpoTarget
 from still_core.train.rows import PairRow, PairRows, TokenRows, tokenise, tokenise_pairs
 from still_core.train.sft import Place, sft_schedule, sft_trainer
+from still_core.train.workspace import work_folder
 
 MAX_SHARD_SIZE = "5GB"
 METRICS_FILE = "metrics.jsonl"
@@ -138,8 +138,8 @@ def train_rank(assignment: Assignment, rank: int, tell: Callable[[Event], None])
     place = Place(rank=rank, num_ranks=assignment.num_ranks, resources=assignment.job.resources)
     _set_up(assignment, place)
     try:
-        with tempfile.TemporaryDirectory(prefix="still-train-") as work:
-            run = _Run(assignment, place, tell, Path(work))
+        with work_folder() as work:
+            run = _Run(assignment, place, tell, work)
             return run.train()
     finally:
         _tear_down()
