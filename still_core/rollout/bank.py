@@ -36,7 +36,7 @@ from still_core.rollout.rollout import Rollout
 from still_core.store.handle import Handle
 from still_core.store.shardlog import ROWS_PER_GROUP, Shard, ShardLog, ShardWriter
 from still_core.store.store import Store
-from still_core.store.tables import decode_table
+from still_core.store.tables import decode_table, open_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -337,10 +337,9 @@ class RolloutBank:
         return found
 
     def _source_rows(self, handle: Handle, path: str) -> set[str]:
-        table = decode_table(self._store.read_bytes(handle, path), path)
-        if "source_row" not in table.column_names:
-            return set()
-        return {str(value) for value in table["source_row"].to_pylist()}
+        ref = self._store.manifest(handle).objects[path]
+        found = open_table(self._store.local_copy(ref.key, ref), path, columns=["source_row"])
+        return {str(value) for column in found.columns for value in column.to_pylist()}
 
     def holds(self, rollout: Rollout) -> bool:
         """Whether an equally good row with this id is already indexed; looks at no storage."""

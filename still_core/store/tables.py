@@ -76,6 +76,8 @@ def open_table(
 ) -> pa.Table:
     """Some columns and rows (all for None, else ascending) of a Parquet file on disk.
 
+    Columns that it does not have are left out.
+
     Raises:
         CorruptionError: not Parquet.
     """
