@@ -16,6 +16,7 @@ from still_core.verify.conventions import Conventions
 from still_core.verify.nodes import Node, names, number
 from still_core.verify.regions import is_region, same_region
 from still_core.verify.scalars import (
+    constant_value,
     free_symbols,
     proportional,
     same_scalar,
@@ -26,8 +27,19 @@ from still_core.verify.units import same_unit
 MAX_ITEMS = 60
 """Longest list that is compared without order."""
 
-_ALL_REALS = re.compile(r"(?:all|any|every)?\s*(?:the )?reals?(?: numbers?)?", re.IGNORECASE)
+_ALL_OF = re.compile(
+    r"(?:all|any|every)?\s*(?:the\s)?(real|integer|natural|rational|complex)s?(?:\snumbers?)?",
+    re.IGNORECASE,
+)
+_SETS = {
+    "real": "Reals",
+    "integer": "Integers",
+    "natural": "Naturals",
+    "rational": "Rationals",
+    "complex": "Complexes",
+}
 _NOT_EXISTING = frozenset({"dne", "does not exist"})
+_NAMESAKES = {"infinity": "oo", "infinite": "oo", "pi": "pi"}
 _INEQUALITIES = frozenset({"<", ">", "<=", ">=", "!="})
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _SCALARS = frozenset({"num", "sym", "add", "mul", "div", "neg", "pow", "call", "bound", "pm", "mp"})
@@ -60,7 +72,7 @@ class _Comparison:
             return rule
         if len(pred) == 1 and (rule := self.collection_and_list(pred[0], gold)):
             return rule
-        if is_region(regions := _union(gold)) and is_region(others := _union(pred)):
+        if is_region(regions := _together(gold)) and is_region(others := _together(pred)):
             return "region" if same_region(regions, others) else None
         if self.conventions.order == "fixed":
             return "list" if self.in_order(gold, pred) else None
@@ -110,6 +122,7 @@ class _Comparison:
         """The rule under which two items are the same."""
         if gold == pred:
             return "structure"
+        gold, pred = _without_name(gold), _without_name(pred)
         if gold.op == "unit" or pred.op == "unit":
             return self.with_units(gold, pred)
         if "chain" in (gold.op, pred.op):
@@ -150,8 +163,8 @@ class _Comparison:
 
     def words(self, gold: Node, pred: Node) -> str | None:
         if gold.op == pred.op == "words":
-            wanted = plain_words(gold.name)
-            found = plain_words(pred.name)
+            wanted = _singular(plain_words(gold.name))
+            found = _singular(plain_words(pred.name))
             same = wanted == found or {wanted, found} <= _NOT_EXISTING
             return "words" if wanted and same else None
         for one, other in ((gold, pred), (pred, gold)):
@@ -159,9 +172,10 @@ class _Comparison:
             if value is not None and other.op == "num":
                 return "number_word" if other.number == value else None
             if one.op == "words" and other.op == "sym":
-                if other.name == "Reals" and _ALL_REALS.fullmatch(one.name):
+                kind = _ALL_OF.fullmatch(one.name)
+                if kind is not None and _SETS[kind[1].lower()] == other.name:
                     return "words"
-                return "words" if one.name == other.name else None
+                return "words" if other.name in (one.name, _NAMESAKES.get(one.name)) else None
         return None
 
     # -- relations ---------------------------------------------------------------------------
@@ -277,7 +291,10 @@ class _Comparison:
         if len(gold.args) != len(pred.args):
             return None
         if len(gold.args) == 2 and gold.name != pred.name and "{}" not in (gold.name, pred.name):
-            return None
+            # An interval where the ends ascend; else both are tuples, whatever their brackets.
+            low, high = (constant_value(arg) for arg in gold.args)
+            if low is None or high is None or low <= high:
+                return None
         return "tuple" if self.in_order(gold.args, pred.args) else None
 
     def matrices(self, gold: Node, pred: Node) -> str | None:
@@ -336,12 +353,12 @@ def _without_conditions(items: list[Node]) -> list[Node]:
     return [item for item in items if not is_condition(item)] or items
 
 
-def _union(items: list[Node]) -> Node:
-    """Conditions tied by "or" as one set; anything else stays no set of reals."""
+def _together(items: list[Node]) -> Node:
+    """A list of conditions as one set; anything else stays no set of reals."""
     if len(items) == 1:
         return items[0]
     conditions = all(item.op == "chain" for item in items)
-    return Node("union", tuple(items)) if conditions else Node("list", tuple(items))
+    return Node("both" if conditions else "list", tuple(items))
 
 
 def _in_base(node: Node) -> int | None:
@@ -378,6 +395,20 @@ def _after_arrow(node: Node) -> Node:
     return rest[0] if len(rest) == 1 else Node("chain", rest, " ".join(signs[last + 1 :]))
 
 
+def _without_name(node: Node) -> Node:
+    """`A(2, -1)` as the point that it names; any other node itself."""
+    if node.op != "mul" or len(node.args) != 2 or node.args[1].op != "group":
+        return node
+    name, point = node.args
+    named = name.op == "sym" and len(name.name) == 1 and name.name.isupper()
+    return point if named and point.name == "()" else node
+
+
+def _singular(words: str) -> str:
+    """Words without the plural of the last one: "no solutions" is "no solution"."""
+    return words[:-1] if len(words) > 4 and words[-1] == "s" and words[-2] not in "su" else words
+
+
 def _is_label(node: Node) -> bool:
     """Whether a left side only names what is asked: `x`, `f(x)`, `|AB|`, `AB/CD`, `(p, q)`."""
     if node.op in ("sym", "words"):
@@ -396,13 +427,11 @@ def _labels_agree(gold: Node, pred: Node) -> bool:
     left, right = gold.args[0], pred.args[0]
     if gold.name != "=" or pred.name != "=" or left == right:
         return True
-    return not (left.op == right.op == "sym")
+    return not (left.op == right.op and left.op in ("sym", "call"))
 
 
 def _close(exact: Node, rounded: Node) -> bool:
     """Within one percent: a rounding said in passing, not a second answer."""
-    from still_core.verify.scalars import constant_value
-
     one, other = constant_value(exact), constant_value(rounded)
     if one is None or other is None:
         return False

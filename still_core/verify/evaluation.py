@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import Any
 
 from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
 
@@ -214,8 +215,16 @@ def _rounded(value: Value) -> str:
     if isinstance(value, Grid):
         return ";".join(_rounded(cell) for row in value.rows for cell in row)
     number = inexact(value)
-    parts = (mp.re(number), mp.im(number))
-    return ",".join("0" if abs(part) < mpf(10) ** -40 else str(mp.nstr(part, 30)) for part in parts)
+    return ",".join(_short(part) for part in (mp.re(number), mp.im(number)))
+
+
+def _short(part: Any) -> str:
+    """Thirty digits of a real number, in a form that costs nothing for a huge one."""
+    if abs(part) < mpf(10) ** -40:
+        return "0"
+    with mp.workprec(100):
+        mantissa, exponent = (+part).man_exp
+    return f"{'-' if part < 0 else ''}{mantissa}:{exponent}"
 
 
 def _call(node: Node, point: Point) -> Value:

@@ -143,6 +143,8 @@ def extract_final_answer(response_text: str) -> str | None:
     return None if part.text is None else boxed_answer(part.text, join=False)
 
 
+MARK = "####"
+"""What GSM8K puts before a final answer, and models after it."""
 SPOKEN_LIMIT = 400
 """Longest text without box in which a number said last may be the answer."""
 SENTENCE_LIMIT = 1_500
@@ -189,6 +191,8 @@ def spoken_answer(text: str) -> str | None:
 
     None where a long text states none.
     """
+    if (marked := text.rfind(MARK)) >= 0:
+        return text[marked + len(MARK) :].strip().partition("\n")[0].strip() or None
     final = list(_FINAL.finditer(text))
     if final:
         return _statement(text[final[-1].end() :])

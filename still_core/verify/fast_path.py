@@ -13,8 +13,9 @@ from still_core.verify.conventions import Conventions
 from still_core.verify.rounding import Decimal, same_number
 from still_core.verify.verdict import Outcome
 
+_SPACES = re.compile(r"\\[;: ]|~|\\q?quad(?![a-zA-Z])")
 _TYPESETTING = re.compile(
-    r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])|\\[,;!: ]|\$|~"
+    r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])|\\[,!]|\$"
     r"|(?<!\d)\s+|\s+(?!\d)"
 )
 _FRACTION_COMMANDS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -25,7 +26,7 @@ _QUOTIENT = re.compile(r"([+-]?)(?:\\frac\{([+-]?\d+)\}\{([+-]?\d+)\}|(\d+)/(\d+
 
 def strip_typesetting(text: str) -> str:
     r"""`text` without blanks, `$`, `\left`, `\right` and thin spaces, with `\dfrac` as `\frac`."""
-    text = _FRACTION_COMMANDS.sub(r"\\frac", _TYPESETTING.sub("", text))
+    text = _FRACTION_COMMANDS.sub(r"\\frac", _TYPESETTING.sub("", _SPACES.sub(" ", text)))
     return text[:-1] if text.endswith(".") and len(text) > 1 else text
 
 

@@ -23,7 +23,7 @@ _LOG = re.compile(r"\\log(?![a-zA-Z]|\s*_)")
 """A logarithm without base is natural, or to base 10: both are read."""
 _DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*", re.ASCII)
 _CLOCK = re.compile(
-    r"[$\s]*(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*",
+    r"[$\s]*(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*",
     re.ASCII,
 )
 
@@ -117,19 +117,29 @@ def _readings(text: str) -> list[list[Node]]:
 
 
 def _same_clock(gold: str, pred: str) -> bool | None:
-    """Times of day compared by value, None where one of the two is none."""
-    times = [_CLOCK.fullmatch(text) for text in (gold, pred)]
-    if (
-        times[0] is None
-        or times[1] is None
-        or not any(match and (match[3] or match[4]) for match in times)
-    ):
+    """Times of day compared by value, None where one of the two is none.
+
+    "a.m." and "p.m." may be missing on one side, like a unit.
+    """
+    one, other = (_CLOCK.fullmatch(text) for text in (gold, pred))
+    if one is None or other is None:
         return None
-    return _seconds(times[0]) == _seconds(times[1])
+    if not all(match[2] or match[4] for match in (one, other)):
+        return None
+    if not any(match[3] or match[4] for match in (one, other)):
+        return None
+    apart = abs(_seconds(one) - _seconds(other))
+    half_a_day = 12 * 3600
+    return apart == 0 or (apart == half_a_day and not (one[4] and other[4]) and _small(one, other))
+
+
+def _small(*times: re.Match[str]) -> bool:
+    """Whether both hours are those of a clock face."""
+    return all(int(match[1]) <= 12 for match in times)
 
 
 def _seconds(match: re.Match[str]) -> int:
-    hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
+    hours, minutes, seconds = int(match[1]), int(match[2] or 0), int(match[3] or 0)
     if match[4]:
         hours = hours % 12 + (12 if match[4][0] in "pP" else 0)
     return hours * 3600 + minutes * 60 + seconds

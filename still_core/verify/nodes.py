@@ -113,12 +113,14 @@ FUNCTIONS = {
     "adjugate": "adj",
     "adj": "adj",
     "trace": "tr",
+    "cis": "cis",
+    "Determinant": "det",
     "tr": "tr",
 }
 """Spelling to the function it means."""
 PREFIX_FUNCTIONS = frozenset(
     names(
-        "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign "
+        "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign cis "
         "asin acos atan acot asec acsc asinh acosh atanh acoth max min gcd lcm"
     )
 )
@@ -166,5 +168,14 @@ RELATIONS = {
     "propto": "propto",
     "mid": "mid",
 }
+MULTIPLIERS = {
+    "hundred": 10**2,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+}
+"""Words after a number that are a factor and no unit."""
+CONNECTIVES = {"and": "and", "wedge": "and", "land": "and", "or": "or", "vee": "or", "lor": "or"}
 SET_OPERATIONS = {"cup": "union", "cap": "intersect", "setminus": "minus", "bigcup": "union"}
 NAMED_SETS = {"R": "Reals", "N": "Naturals", "Z": "Integers", "Q": "Rationals", "C": "Complexes"}

@@ -14,6 +14,7 @@ from still_core.verify.choice import judge_choice
 from still_core.verify.code import extract_code
 from still_core.verify.conventions import Conventions
 from still_core.verify.extraction import (
+    MARK,
     SPOKEN_LIMIT,
     boxed_answer,
     is_sentence,
@@ -27,6 +28,8 @@ from still_core.verify.verdict import Outcome
 MAX_EXTRACTED = 300
 """Characters of the extracted answer that a verdict keeps when the answer is over a cap."""
 
+_BOLD = re.compile(r"\s*\*\*([^*\n]{1,200})\*\*[\s.]*")
+"""Markdown around a bare answer."""
 SHORT_LIMIT = 200
 """Longest unboxed text that is taken as a choice or as words."""
 
@@ -127,4 +130,6 @@ def _named(text: str, kind: AnswerKind) -> str | None:
 
 def _stated(text: str) -> str | None:
     """The answer inside a sentence; None where the text is no sentence or states none."""
-    return spoken_answer(text) if is_sentence(text) else None
+    if (bold := _BOLD.fullmatch(text)) is not None:
+        return bold[1]
+    return spoken_answer(text) if MARK in text or is_sentence(text) else None

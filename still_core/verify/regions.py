@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from mpmath import mp, mpf  # type: ignore[import-untyped]
@@ -36,7 +37,7 @@ _NAMED = {"Reals": True, "EmptySet": False}
 
 def is_region(node: Node) -> bool:
     """Whether the node is a set of reals that can be asked for membership."""
-    if node.op in ("union", "intersect", "minus"):
+    if node.op in ("union", "intersect", "minus", "both"):
         return all(is_region(arg) or _is_member(arg) for arg in node.args)
     if node.op == "group" and node.name == "{}":
         return all(not free_symbols(arg) for arg in node.args)
@@ -68,10 +69,22 @@ def same_region(gold: Node, pred: Node) -> bool:
         return False
     with mp.workdps(60):
         try:
+            gold, pred = _decided(gold), _decided(pred)
             marks = sorted({*_marks(gold), *_marks(pred)})
             return all(contains(gold, x) == contains(pred, x) for x in _test_points(marks))
         except NoValueError:
             return False
+
+
+def _decided(node: Node) -> Node:
+    """Conditions side by side: what meets all, or where nothing does, what meets one."""
+    if node.op == "both":
+        met = Node("intersect", tuple(_decided(arg) for arg in node.args))
+        points = _test_points(sorted(_marks(met)))
+        return met if any(contains(met, x) for x in points) else replace(met, op="union")
+    if node.op in ("union", "intersect", "minus"):
+        return replace(node, args=tuple(_decided(arg) for arg in node.args))
+    return node
 
 
 def _variables(node: Node) -> set[str]:

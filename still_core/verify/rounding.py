@@ -12,14 +12,14 @@ class Decimal:
 
     value: Fraction
     places: int
-    """Digits after the point."""
+    """Digits after the point; negative where the last digit shown stands before it (1.27e30)."""
     exact: bool
     """Whether the writing is exact by nature (integer, fraction); a decimal may be rounded."""
 
 
 def significant_digits(number: Decimal) -> int:
     """Digits shown from the first that is not zero."""
-    return len(str(abs(int(number.value * 10**number.places))).lstrip("0"))
+    return len(str(abs(int(number.value * Fraction(10) ** number.places))).lstrip("0"))
 
 
 def stands_for(shown: Decimal, value: Fraction, min_digits: int, *, truncated: bool = True) -> bool:
@@ -30,15 +30,16 @@ def stands_for(shown: Decimal, value: Fraction, min_digits: int, *, truncated: b
     """
     if shown.exact or min_digits == 0 or significant_digits(shown) < min_digits:
         return False
-    if shown.value.denominator == 1:
+    if shown.value.denominator == 1 and shown.places >= 0:
         return False
     if truncated and _towards_zero(value, shown.places) == shown.value:
         return True
-    return abs(shown.value - value) * 2 <= Fraction(1, 10**shown.places)
+    return abs(shown.value - value) * 2 <= 1 / Fraction(10) ** shown.places
 
 
 def _towards_zero(value: Fraction, places: int) -> Fraction:
-    return Fraction(int(value * 10**places), 10**places)
+    scale = Fraction(10) ** places
+    return int(value * scale) / scale
 
 
 def same_number(gold: Decimal, pred: Decimal, min_digits: int) -> bool:

@@ -14,10 +14,12 @@ from typing import Any
 from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
 
 from still_core.verify.evaluation import Point, evaluate, random_value
-from still_core.verify.nodes import Node
+from still_core.verify.nodes import Node, number
 from still_core.verify.rounding import Decimal, stands_for
 from still_core.verify.values import BASE_BITS, MAX_BITS, Grid, NoValueError, inexact
 
+MAX_EXPONENT = 400
+"""Largest exponent of ten that a number as written may have."""
 GUARD_BITS = 70
 """Bits of the precision that rounding errors may have spoilt."""
 POSITIVE_TRIALS = 3
@@ -50,9 +52,26 @@ def written(node: Node) -> Decimal | None:
     """The number as written, where the node is one."""
     if node.op == "num" and node.number is not None:
         return Decimal(node.number, node.places, exact=node.places == 0)
+    if node.op == "mul" and len(node.args) == 2:
+        return _scientific(*node.args)
     if node.op == "neg" and (inner := written(node.args[0])) is not None:
         return Decimal(-inner.value, inner.places, exact=inner.exact)
     return None
+
+
+def _scientific(mantissa: Node, power: Node) -> Decimal | None:
+    r"""`1.27 \times 10^{30}` as a number as written: it shows three digits."""
+    if power.op != "pow" or mantissa.op != "num" or not mantissa.places:
+        return None
+    base, exponent = power.args
+    exponent_value = constant_value(exponent)
+    if base != number(10) or exponent_value is None or exponent_value != int(exponent_value):
+        return None
+    if abs(exponent_value) > MAX_EXPONENT:
+        return None
+    assert mantissa.number is not None
+    value = mantissa.number * Fraction(10) ** int(exponent_value)
+    return Decimal(value, mantissa.places - int(exponent_value), exact=False)
 
 
 def same_scalar(gold: Node, pred: Node, rounding_digits: int) -> str | None:

@@ -30,26 +30,37 @@ _GROUPS = [
     "dollar dollars usd bucks",
     "cent cents",
     "euro euros eur",
+    "sterling gbp",
+    "rupee rupees rs inr",
+    "yen jpy",
     "percent pct percentage %",
     "unit units",
-    "mph",
-    "kmh kph",
-    "liter liters litre litres",
+    "liter liters litre litres l",
     "ml milliliter milliliters",
     "gallon gallons",
     "mole moles mol",
-    "joule joules",
-    "newton newtons",
-    "watt watts",
-    "volt volts",
+    "joule joules j",
+    "newton newtons n",
+    "watt watts w",
+    "volt volts v",
+    "ampere amperes amp amps a",
+    "coulomb coulombs c",
+    "pascal pascals pa",
+    "hertz hz",
     "ohm ohms",
-    "kelvin",
+    "kelvin k",
     "celsius",
     "fahrenheit",
     "a.m. am",
     "p.m. pm",
 ]
 _SAME = {word: group.split()[0] for group in _GROUPS for word in group.split()}
+_SHORT = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h"}
+CURRENCIES = frozenset({"dollar", "euro", "sterling", "rupee", "yen"})
+_FORMULA = re.compile(
+    r"[A-Za-z]{1,3}(?:\^?\{?-?\d\}?)?(?:\s*(?:/|\\cdot|\s)\s*[A-Za-z]{1,3}(?:\^?\{?-?\d\}?)?)+",
+    re.ASCII,
+)
 _EXPONENT = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cubed": "3"}
 
 NEUTRAL = frozenset({"unit", "unit2", "unit3", ""})
@@ -60,7 +71,14 @@ def is_unit_word(word: str) -> bool:
     """Whether a plain word (two letters or more) is a unit that may follow a number."""
     lowered = word.lower().rstrip(".")
     return len(word) >= 2 and (
-        lowered in _SAME or lowered in _EXPONENT or lowered in ("per", "p.m")
+        lowered in _SAME or lowered in _SHORT or lowered in _EXPONENT or lowered in ("per", "p.m")
+    )
+
+
+def is_unit_formula(text: str) -> bool:
+    """Whether a text is units alone, several of them: `m/s^2`, `kg m/s`."""
+    return _FORMULA.fullmatch(text) is not None and all(
+        word.lower() in _SAME for word in re.findall(r"[A-Za-z]+", text)
     )
 
 
@@ -76,7 +94,8 @@ def canonical_unit(text: str) -> str:
     >>> canonical_unit("square centimeters"), canonical_unit("dollars per hour")
     ('cm2', 'dollar/h')
     """
-    text = re.sub(r"[\\${}()^]", "", text.lower()).replace("%", " percent ")
+    text = text.lower().replace("\\cdot", " ")
+    text = re.sub(r"[\\${}()^]", "", text).replace("%", " percent ")
     parts: list[str] = []
     exponent = ""
     separator = ""
@@ -92,6 +111,7 @@ def canonical_unit(text: str) -> str:
                 parts[-1] += word
         else:
             name = _SAME.get(word, _SAME.get(word.rstrip("."), word.rstrip("s")))
+            name = _SHORT.get(name, name)
             parts.append(separator + name + exponent)
             exponent = separator = ""
     return "".join(

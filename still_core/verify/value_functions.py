@@ -208,6 +208,13 @@ def _trace(value: Value) -> Value:
     return total
 
 
+def _bounded(value: Value) -> Any:
+    number = inexact(value)
+    if abs(number) > MAX_FACTORIAL:
+        raise CapError("magnitude_cap")
+    return number
+
+
 def _inexactly(function: Callable[..., Any]) -> Callable[..., Value]:
     def call(*values: Value) -> Value:
         numbers = [inexact(value) for value in values]
@@ -249,6 +256,9 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "conj": lambda value: _conjugate(value),
     "dagger": lambda value: _dagger(value),
     "det": _det,
+    "cis": lambda value: mp.expj(_bounded(value)),
+    "gamma": lambda value: mp.gamma(_bounded(value)),
+    "zeta": lambda value: mp.zeta(_bounded(value)),
     "adj": adjugate,
     "tr": _trace,
 }

@@ -95,6 +95,9 @@ def _regex_bait() -> Iterator[str]:
         "1 " * 500 + "!",
         "1,000" * 400,
         "1,00" * 400,
+        "A B " * 400 + "x",
+        "answer" + " :" * 900 + " x",
+        "A, " * 900 + "x",
     ):
         yield bait
         yield "the answer is " + bait * 20
@@ -230,6 +233,55 @@ _ATOMS = (
         r"$",
     ],
 )
+_PLAIN = (
+    "x",
+    "y",
+    "n",
+    "i",
+    "e",
+    "0",
+    "1",
+    "2",
+    "3",
+    "9",
+    "10",
+    "99",
+    "3.14",
+    "1e9",
+    r"\pi",
+    r"\infty",
+)
+_LARGE = (
+    *[
+        "x",
+        "y",
+        "2",
+        "99",
+        "999",
+        "2000",
+        "9!",
+        "99!",
+        "1999!",
+        "1e300",
+        "1e-300",
+        "9^{9^9}",
+        "x^{99}",
+    ],
+    *[
+        "10^{99}",
+        r"\pi^{999}",
+        r"\binom{2000}{999}",
+        r"\sum_{k=1}^{999} k^{99}",
+        r"\sin(10^{5})",
+        "0.1^{999}",
+    ],
+    *[
+        r"\begin{pmatrix}1&x\\y&9\end{pmatrix}",
+        r"\prod_{k=1}^{99} (x+k)",
+        "(x+y)^{99}",
+        r"\sqrt[99]{x}",
+    ],
+)
 _SHAPES = (
     "{a}^{{{b}}}", r"\frac{{{a}}}{{{b}}}", r"\sqrt[{a}]{{{b}}}", "({a},{b})", "[{a},{b})", "{a}{b}",
     "{a}+{b}", "{a}-{b}", "{a}*{b}", "{a}/{b}", r"\{{{a},{b}\}}", "|{a}|{b}", r"\sin {a} {b}", "{a}!{b}",
@@ -242,10 +294,13 @@ _SHAPES = (
 
 
 def generated_cases(count: int, seed: int) -> Iterator[str]:
-    """Answers grown at random from shapes and fragments; a tenth is then cut or has bytes swapped."""
+    """Answers grown at random from shapes, a third each from fragments, plain terms and large ones.
+
+    A tenth is then cut or has a character put in.
+    """
     rng = random.Random(seed)
     for _ in range(count):
-        text = _grown(rng, rng.randint(0, 7))
+        text = _grown(rng, rng.randint(0, 8), rng.choice((_ATOMS, _PLAIN, _LARGE)))
         if rng.random() < 0.1 and text:
             at = rng.randrange(len(text))
             text = rng.choice(
@@ -254,15 +309,8 @@ def generated_cases(count: int, seed: int) -> Iterator[str]:
         yield rng.choice((text, text, rf"\boxed{{{text}}}", f"${text}$"))
 
 
-def _grown(rng: random.Random, depth: int) -> str:
+def _grown(rng: random.Random, depth: int, atoms: tuple[str, ...]) -> str:
     if depth == 0:
-        return rng.choice(_ATOMS)
-    shape = rng.choice(_SHAPES)
-    return (
-        shape.replace("{{", "\0")
-        .replace("}}", "\1")
-        .replace("{a}", _grown(rng, rng.randrange(depth)))
-        .replace("{b}", _grown(rng, rng.randrange(depth)))
-        .replace("\0", "{")
-        .replace("\1", "}")
-    )
+        return rng.choice(atoms)
+    parts = [_grown(rng, rng.randrange(depth), atoms) for _ in range(2)]
+    return rng.choice(_SHAPES).format(a=parts[0], b=parts[1])

@@ -88,6 +88,17 @@ def _at_function(reader: Reader) -> bool:
     )
 
 
+def conjugated(node: Node) -> Node:
+    r"""The conjugate, taken inside sums and products: `\overline{x + y}` is `\bar x + \bar y`."""
+    if node.op == "num":
+        return node
+    if node.op == "sym":
+        return Node("neg", (node,)) if node.name == "i" else Node("sym", name=f"bar({node.name})")
+    if node.op in ("add", "mul", "neg", "div"):
+        return Node(node.op, tuple(conjugated(arg) for arg in node.args))
+    return Node("call", (node,), "conj")
+
+
 def _apply(
     name: str,
     args: tuple[Node, ...],
@@ -104,6 +115,8 @@ def _apply(
     elif name in ("sqrt", "cbrt"):
         degree = number(3) if name == "cbrt" else root or number(2)
         node = Node("call", (*args, degree), "root")
+    elif name == "conj" and len(args) == 1:
+        node = conjugated(args[0])
     elif name == "root":
         node = Node("call", args, "root")
     else:

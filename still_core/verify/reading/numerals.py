@@ -36,7 +36,8 @@ def number_of(text: str) -> Node:
     whole, _, decimals = mantissa.partition(".")
     value = Fraction(int((whole + decimals) or "0"), 10 ** len(decimals))
     if exponent:
-        return number(value * Fraction(10) ** int(exponent))
+        shown = len(decimals) - int(exponent) if decimals else 0
+        return number(value * Fraction(10) ** int(exponent), shown)
     return number(value, len(decimals))
 
 

@@ -6,9 +6,11 @@ items -> relation -> operand -> set expression -> expression -> term -> product 
 from __future__ import annotations
 
 from still_core.verify.nodes import (
+    CONNECTIVES,
     CONSTANTS,
     FUNCTIONS,
     GREEK,
+    MULTIPLIERS,
     NAMED_SETS,
     RELATIONS,
     SET_OPERATIONS,
@@ -31,18 +33,25 @@ from still_core.verify.reading.calculus import (
     read_limit,
 )
 from still_core.verify.reading.cursor import SEPARATORS, Cursor
-from still_core.verify.reading.functions import read_function
+from still_core.verify.reading.functions import conjugated, read_function
 from still_core.verify.reading.matrices import read_matrix
 from still_core.verify.reading.numerals import mixed_number, number_of, read_numeral
 from still_core.verify.reading.powers import read_power
 from still_core.verify.reading.symbols import ACCENTS, read_accented, read_letters, read_symbol
 from still_core.verify.reading.tokens import Token
 from still_core.verify.reading.words import follows_number, read_unit, read_words
+from still_core.verify.scalars import free_symbols
+from still_core.verify.units import CURRENCIES, canonical_unit
 
 _BRACKETS = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
 _UNREAD = frozenset(
     names("iint oint partial nabla input write include def let csname immediate char")
 )
+
+
+_NO_FACTORS = frozenset(names("and or mod if for to"))
+_ROUGHLY = frozenset(names("approximately approx about roughly nearly around"))
+"""Words before a number that say nothing of what it is."""
 
 
 class Reader(Cursor):
@@ -51,15 +60,22 @@ class Reader(Cursor):
     def items(self) -> list[Node]:
         """All items of the text; groups of assignments become tuples."""
         groups: list[list[Node]] = [[]]
+        tied = ""
         while self.peek().kind != "end":
             if self.separates():
                 token = self.take()
+                tied = CONNECTIVES.get(token.value, "")
                 if token.value != "," and groups[-1]:
                     groups.append([])
                 continue
             if self.is_op(".") and self.peek(1).kind == "end":
                 break
-            groups[-1].append(self.relation())
+            item = self.relation()
+            if tied and (condition := _tied(groups, tied, item)) is not None:
+                groups[-2:] = [[condition]]
+            else:
+                groups[-1].append(item)
+            tied = ""
             if self.peek().kind != "end" and not self.separates() and not self.is_op("."):
                 raise NotReadError(f"unexpected {self.peek().value!r}")
         groups = [group for group in groups if group]
@@ -75,11 +91,11 @@ class Reader(Cursor):
         token = self.peek()
         if token.kind == "op":
             return token.value in SEPARATORS
-        return token.value in ("and", "or") and token.kind in ("word", "text")
+        return token.value in CONNECTIVES and token.kind in ("word", "text", "cmd")
 
     def relation(self) -> Node:
         """operand (sign operand)*; a leading equals sign says nothing."""
-        if self.peek().value in ("=", "approx", "simeq"):
+        if self.peek().value in ("=", "approx", "simeq") or self.peek().value.lower() in _ROUGHLY:
             self.at += 1
         operands, signs = [self.operand()], []
         while (sign := self.relation_sign()) is not None:
@@ -109,16 +125,36 @@ class Reader(Cursor):
         if self.is_op("\\$", "$"):
             self.at += 1
             unit = "dollar"
+        elif (currency := canonical_unit(self.peek().value)) in CURRENCIES and self.amount(1):
+            self.at += 1 + (self.peek(1).value == ".")
+            unit = currency
         node = read_words(self) or self.set_expression()
         parts = [node]
-        while self.is_op(":") and self.peek(1).kind != "end":
+        while (self.is_op(":") and self.peek(1).kind != "end") or self.ranges():
             self.at += 1
             parts.append(self.set_expression())
         if len(parts) > 1:
             node = Node("ratio", tuple(parts))
+        if (factor := MULTIPLIERS.get(self.peek().value.lower())) is not None:
+            self.at += 1
+            node = multiplied(node, number(factor))
         unit = read_unit(self) or unit
         self.depth -= 1
         return Node("unit", (node,), unit) if unit and node.op != "words" else node
+
+    def amount(self, ahead: int) -> bool:
+        """Whether a number stands after so many tokens and perhaps a point."""
+        return self.peek(ahead + (self.peek(ahead).value == ".")).kind == "num"
+
+    def ranges(self) -> bool:
+        """Whether "to" stands here between two numbers: `3 to 4` is a ratio."""
+        token = self.peek()
+        return (
+            token.value == "to"
+            and token.kind in ("word", "text")
+            and self.peek(1).kind == "num"
+            and self.peek(-1).kind == "num"
+        )
 
     def set_expression(self) -> Node:
         """expression (cup expression)*"""
@@ -134,7 +170,7 @@ class Reader(Cursor):
         terms = [self.signed()]
         while self.is_op("+", "-") or self.is_cmd("pm", "mp"):
             terms.append(self.signed())
-        node = terms[0] if len(terms) == 1 else Node("add", tuple(terms))
+        node = terms[0] if len(terms) == 1 else _difference_of_sets(terms)
         if self.is_cmd("choose"):
             self.at += 1
             node = Node("call", (node, self.expression()), "binomial")
@@ -208,9 +244,7 @@ class Reader(Cursor):
         if token.kind == "num":
             return True
         if token.kind == "word":
-            return token.value not in ("and", "or", "mod", "if", "for") and not follows_number(
-                token
-            )
+            return token.value not in _NO_FACTORS and not follows_number(token)
         if token.kind == "op":
             if token.value == "|":
                 return self.bars == 0
@@ -223,7 +257,7 @@ class Reader(Cursor):
                 "rvert "
                 "rangle"
             ),
-            *names("rbrace rVert circ"),
+            *names("rbrace rVert circ wedge land vee lor"),
         }
 
     def atom(self) -> Node:
@@ -263,8 +297,7 @@ class Reader(Cursor):
         if name == "int":
             return read_integral(self)
         if name in ("mathbb", "mathcal", "Bbb"):
-            letter = self.group_text()
-            return Node("sym", name=NAMED_SETS.get(letter, letter))
+            return self.named_set(self.group_text())
         pairs = {"lvert": "rvert", "lVert": "rVert", "lfloor": "rfloor", "lceil": "rceil"}
         if name in pairs:
             return read_fenced(self, name, pairs[name])
@@ -285,6 +318,24 @@ class Reader(Cursor):
     def function(self, name: str) -> Node:
         """A known function with its argument, for names that turn out to be one."""
         return read_function(self, name)
+
+    def conjugate(self, node: Node) -> Node:
+        """The conjugate of an expression under a bar."""
+        return conjugated(node)
+
+    def named_set(self, letter: str) -> Node:
+        r"""`\mathbb{R}` and its halves, `\mathbb{R}^+` and `\mathbb{R}_{-}`."""
+        start = self.at
+        if letter == "R" and self.is_op("^", "_"):
+            self.at += 1
+            sign = self.group_text()
+            zero, far = number(0), Node("sym", name="oo")
+            if sign == "+":
+                return Node("group", (zero, far), "()")
+            if sign == "-":
+                return Node("group", (Node("neg", (far,)), zero), "()")
+            self.at = start
+        return Node("sym", name=NAMED_SETS.get(letter, letter))
 
     def single(self) -> Node:
         r"""One argument of a command: a group, or the next digit or sign (`\frac12`)."""
@@ -307,3 +358,31 @@ class Reader(Cursor):
 
 def _all_assignments(groups: list[list[Node]]) -> bool:
     return all(item.op == "chain" and item.name == "=" for group in groups for item in group)
+
+
+_ORDER = frozenset({"<", ">", "<=", ">=", "!="})
+
+
+def _is_condition(node: Node) -> bool:
+    return node.op == "chain" and set(node.name.split()) <= _ORDER
+
+
+def _tied(groups: list[list[Node]], connective: str, item: Node) -> Node | None:
+    """Two conditions tied by "and" or "or" as one; None where one is something else."""
+    before = groups[-2][-1] if len(groups) > 1 and not groups[-1] and groups[-2] else None
+    if before is None or len(groups[-2]) > 1 or not _is_condition(item):
+        return None
+    if not (_is_condition(before) or before.op in ("both", "union")):
+        return None
+    if len(free_symbols(before) | free_symbols(item)) != 1:
+        return None
+    return Node("both" if connective == "and" else "union", (before, item))
+
+
+def _difference_of_sets(terms: list[Node]) -> Node:
+    r"""`\mathbb{R} - \{1\}` takes members away; anything else is a sum."""
+    first, rest = terms[0], terms[1:]
+    named = first.op == "sym" and first.name in NAMED_SETS.values()
+    if named and all(term.op == "neg" and term.args[0].op in ("set", "group") for term in rest):
+        return Node("minus", (first, *(term.args[0] for term in rest)))
+    return Node("add", tuple(terms))

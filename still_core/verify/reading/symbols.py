@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 ACCENTS = frozenset(names("overline bar vec hat tilde overrightarrow widehat dot"))
 _NAMES = sorted({*FUNCTIONS, *GREEK, *CONSTANTS} - {"re", "im", "tr", "in"}, key=len, reverse=True)
 
-
 NAME = re.compile("|".join(name for name in _NAMES if len(name) > 1 and name not in ("mod", "oo")))
+
+
+_KNOWN = {"Gamma": "gamma", "zeta": "zeta"}
+"""Function letters whose function has a value."""
 
 
 def read_letters(reader: Reader, token: Token) -> Node:
@@ -33,6 +36,8 @@ def read_letters(reader: Reader, token: Token) -> Node:
     text = token.value
     if text in CONSTRUCTORS and reader.is_op("(", "."):
         return read_external(reader, text)
+    if text == "gamma" and reader.is_op("("):
+        return read_symbol(reader, "Gamma")
     if text in ("frac", "sqrt") and reader.is_op("{"):
         return reader.command(text)
     if text in ACCENTS and reader.is_op("{"):
@@ -71,11 +76,16 @@ def read_symbol(reader: Reader, name: str) -> Node:
         reader.at += 1
         name = f"{name}_{reader.group_text()}"
     name += "'" * primes
-    if reader.is_op("(") and re.split(r"[_^']", name)[0] in FUNCTION_LETTERS:
-        reader.at += 1
+    braced = reader.is_op("{") and reader.peek(1).value == "("  # SymPy's f{\left(x\right)}
+    called = reader.is_op("(") or braced
+    if called and re.split(r"[_^']", name)[0] in FUNCTION_LETTERS:
+        reader.at += 1 + braced
         inner = read_bracketed(reader, "(")
+        if braced:
+            reader.expect("}")
         args = inner.args if inner.op == "group" else (inner,)
-        return Node("call", args, "fn:" + name)
+        known = _KNOWN.get(name) if len(args) == 1 else None
+        return Node("call", args, known or "fn:" + name)
     return Node("sym", name=name)
 
 
@@ -104,5 +114,5 @@ def read_accented(reader: Reader, accent: str) -> Node:
     """A name with an accent; a bar over an expression is its conjugate."""
     if accent == "bar" and reader.is_op("{") and reader.peek(2).value != "}":
         reader.at += 1
-        return Node("call", (read_bracketed(reader, "{"),), "conj")
+        return reader.conjugate(read_bracketed(reader, "{"))
     return read_symbol(reader, f"{accent}({reader.group_text()})")

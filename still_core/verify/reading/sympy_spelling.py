@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from still_core.verify.nodes import Node, NotReadError, names
 from still_core.verify.reading.brackets import read_bracketed
+from still_core.verify.scalars import infinite
 
 if TYPE_CHECKING:
     from still_core.verify.reading.reader import Reader
@@ -38,7 +39,10 @@ def read_external(reader: Reader, text: str) -> Node:
         return Node("chain", args, _RELATIONS[text])
     if text == "Interval" and len(args) == 2:
         fences = {"": "[]", "open": "()", "Lopen": "(]", "Ropen": "[)"}
-        return Node("group", args, fences.get(variant, "[]"))
+        fence = fences.get(variant, "[]")
+        left = "(" if infinite(args[0]) else fence[0]
+        right = ")" if infinite(args[1]) else fence[1]
+        return Node("group", args, left + right)
     if text == "Matrix":
         return _transposed(reader, _listed_matrix(inner))
     if text in ("Union", "Intersection", "Complement") and len(args) == 2:

@@ -12,7 +12,8 @@ import re
 from typing import NamedTuple
 
 from still_core.verify.extraction import closing_brace
-from still_core.verify.nodes import NotReadError
+from still_core.verify.nodes import NotReadError, names
+from still_core.verify.units import is_unit_formula
 
 MAX_TOKENS = 1_500
 """Most tokens of one answer; a 10 x 10 matrix of fractions has about 900."""
@@ -40,7 +41,8 @@ _SIGNS = {
     "⅔": r"\frac{2}{3}", "²": "^{2}", "³": "^{3}", "⁴": "^{4}", "⟨": r"\langle ", "⟩": r"\rangle ",
     "（": "(", "）": ")", "，": ", ", "、": ", ", "；": "; ", "：": ":", "％": r"\%", "。": " ",
     "＝": "=", "＋": "+", "\u00a0": " ", "\u202f": " ", "\u2009": " ",
-    "\u200b": "", "′": "'", "→": r"\to ", "∣": "|", "€": r"\text{euro}", "£": r"\text{pound}",
+    "\u200b": "", "′": "'", "→": r"\to ", "∣": "|", "€": r"\text{euro}", "£": r"\text{sterling}",
+    "₹": r"\text{rupee}", "¥": r"\text{yen}", "￥": r"\text{yen}",
     **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
@@ -73,6 +75,10 @@ _ROUND = re.compile(
     r"(?<![0-9.])([0-9]{1,40})\.([0-9]{0,6}?)([0-9]{1,6})\3\3+(?:\.\.\.|\\[lc]?dots(?![a-z]))",
     re.ASCII,
 )
+_IN_BRACKETS = re.compile(
+    r"([-+$\s]*[0-9]{0,40})\.([0-9]{0,40})\(([0-9]{1,40})\)([.$\s]*)", re.ASCII
+)
+_NUMBER_IN_BRACKETS = re.compile(r"\(\s*([0-9A-F]{1,40})\s*\)\s*(?=_)", re.ASCII)
 _ELLIPSIS = re.compile(r"\\[ch]?dots[mbco]?(?![a-zA-Z])|\.\.\.")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BINOMIALS = re.compile(r"\\[dt]binom(?![a-zA-Z])")
@@ -98,7 +104,10 @@ def clean(text: str) -> str:
         text = text.replace("\\\\\\\\", "\0").replace("\\\\", "\\").replace("\0", "\\\\")
     elif "\\begin" not in text:
         text = _DOUBLED_NAME.sub(r"\\", text)
+    if (period := _IN_BRACKETS.fullmatch(text)) is not None:
+        text = rf"{period[1]}.{period[2]}\overline{{{period[3]}}}"
     text = _ELLIPSIS.sub(r"\\ldots ", _REPEATED.sub(_repeating, _ROUND.sub(_repeating, text)))
+    text = _NUMBER_IN_BRACKETS.sub(r"\1", text)
     text = text.replace("\\\\", "\0")  # a row's end, out of the way of `\\ ` and `\\[`
     text = _DROPPED.sub(" ", _SPACES.sub(" ", _LEFT_DOT.sub(" ", text)))
     text = _ENVIRONMENT.sub(" ", _THIN.sub("", _THIN_COMMA.sub(",", text)))
@@ -161,6 +170,13 @@ def _next_token(text: str, index: int, spaced: bool) -> tuple[Token, int]:
 
 
 _MATHS_INSIDE = re.compile(r"[\d\\^=<>+*/(){}_]")
+_COUNT = re.compile(
+    r"([-+]?\\?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?\\?%?)\s+([A-Za-z][A-Za-z .]*)", re.ASCII
+)
+"""A number and what it counts: `\\text{72 clips}`."""
+_FUNCTION_WORDS = frozenset(
+    names("cis sin cos tan cot sec csc log ln arcsin arccos arctan gcd lcm")
+)
 
 
 def _text_tokens(content: str, spaced: bool, command: str) -> list[Token]:
@@ -169,12 +185,21 @@ def _text_tokens(content: str, spaced: bool, command: str) -> list[Token]:
     if not stripped:
         return []
     spaced = spaced or content[0].isspace()
-    if "operatorname" in command:
+    if "operatorname" in command or stripped in _FUNCTION_WORDS:
         return [Token("cmd", stripped.replace(" ", ""), spaced)]
     if stripped.lower().strip(",; ") in ("and", "or"):
         return [Token("text", stripped.lower().strip(",; "), True)]
     if len(stripped) == 1 and stripped.isalpha() and "text" not in command:
         return [Token("word", stripped, spaced)]
+    if (count := _COUNT.fullmatch(stripped)) is not None:
+        inner = [Token(*token[:2], token.spaced) for token in tokenize(count[1])]
+        return [*inner, Token("text", " ".join(count[2].split()), True)]
+    if is_unit_formula(stripped):
+        return [Token("text", stripped, spaced)]
     if _MATHS_INSIDE.search(stripped) and not re.search(r"[A-Za-z]{3,}", stripped):
         return [Token(*token[:2], spaced or token.spaced) for token in tokenize(stripped)]
-    return [Token("text", " ".join(stripped.split()), spaced)]
+    tokens: list[Token] = []
+    for part in re.split(r"\s*,\s*|\s+and\s+", stripped):
+        tokens += [Token("op", ",", spaced)] if tokens else []
+        tokens += [Token("text", " ".join(part.split()), spaced)] if part else []
+    return tokens
