@@ -99,7 +99,7 @@ def lack_solutions(store: str, drafts: Handle, distil: DistilRecipe) -> bool:
     return is_pending(drafts) or "needs_solution" in Store(store).manifest(drafts).meta
 
 
-@stage(version="2026.11.21", show=show_dataset)
+@stage(version="2026.11.21.2", show=show_dataset)
 def collect_writer_demonstrations(
     store: Store, version: str, *, drafts: Handle, clean: CleanRecipe, mix: MixRecipe
 ) -> Handle:
@@ -113,7 +113,7 @@ def collect_writer_demonstrations(
     )
 
 
-@stage(version="2026.11.21", show=show_drafts)
+@stage(version="2026.11.21.2", show=show_drafts)
 def complete_solutions(
     store: Store,
     version: str,
@@ -152,7 +152,7 @@ def complete_solutions(
     return publish_tables(store, "complete-solutions", version, tables)
 
 
-@stage(version="2026.11.21", show=show_dataset)
+@stage(version="2026.11.21.2", show=show_dataset)
 def build_d0(
     store: Store,
     version: str,
@@ -175,7 +175,7 @@ def build_d0(
     )
 
 
-@stage(version="2026.11.21", show=show_dataset)
+@stage(version="2026.11.21.2", show=show_dataset)
 def refine_demonstrations(
     store: Store,
     version: str,

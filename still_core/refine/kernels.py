@@ -245,8 +245,39 @@ def _least_plausible_characters(data, kinds, table, window, sums, ends):  # type
 
 
 @njit(cache=True, nogil=True)
+def _word_loop(previous, size, prose, min_tokens, min_short_tokens, min_turns):  # type: ignore[no-untyped-def]
+    """(first token, period, tokens) of the longest loop of words; period 0 where there is none.
+
+    `prose[i]` counts the words of prose before token i. At least half of a turn's tokens are such
+    words; turns of fewer than 5 tokens need `min_short_tokens` in all.
+    """
+    best_start, best_period, best_tokens = 0, 0, 0
+    n = len(previous)
+    i = 0
+    while i < n:
+        if previous[i] < 0:
+            i += 1
+            continue
+        distance = i - previous[i]
+        start = i
+        while i < n and previous[i] >= 0 and i - previous[i] == distance:
+            i += 1
+        covered = (i - start) + size - 1 + distance
+        least = min_tokens if distance >= 5 else min_short_tokens
+        if covered >= least and covered >= min_turns * distance and covered > best_tokens:
+            words = prose[start] - prose[start - distance]
+            if 2 * words >= distance:
+                best_start, best_period, best_tokens = start - distance, distance, covered
+    return best_start, best_period, best_tokens
+
+
+@njit(cache=True, nogil=True)
 def _longest_blob(data):  # type: ignore[no-untyped-def]
-    """(bytes, offset) of the longest run of letters, digits, + / = with both cases and digits."""
+    """(bytes, offset) of the longest run of encoded data.
+
+    That is letters, digits, + / = with both cases and digits, or letters and digits alone that are
+    each a fifth of it or more, as in hexadecimal.
+    """
     best, best_at = 0, 0
     i = 0
     n = len(data)
@@ -266,7 +297,10 @@ def _longest_blob(data):  # type: ignore[no-untyped-def]
             i += 1
         # Encoded data have all three in quantity; names in code and formulas do not.
         size = i - start
-        if size > best and 20 * min(lower, upper, 2 * digits) >= size:
+        letters = lower + upper
+        mixed = 20 * min(lower, upper, 2 * digits) >= size
+        hexadecimal = letters + digits == size and 5 * min(letters, digits) >= size
+        if size > best and (mixed or hexadecimal):
             best, best_at = size, start
         i += 1
     return best, best_at
@@ -302,6 +336,35 @@ def longest_loop(
     previous = previous_occurrences(tokens, size)
     start, period, covered = _longest_loop(previous, size, min_tokens, min_turns)
     return int(start), int(period), int(covered)
+
+
+def word_loop(
+    tokens: U64, words: U64, *, size: int, min_tokens: int, min_short_tokens: int, min_turns: float
+) -> tuple[int, int, int]:
+    """(first token, period, tokens covered) of the longest exact loop of prose; zeros where none.
+
+    Words of prose have two letters or more and are no LaTeX commands.
+
+    Args:
+        tokens: of the text.
+        words: the same, masked: odd hashes are words of letters.
+        size: tokens of the n-grams compared.
+        min_tokens: least length of a loop whose turns have 5 tokens or more.
+        min_short_tokens: least length of a loop of shorter turns.
+        min_turns: least number of turns.
+    """
+    prose = (words & np.uint64(1)).astype(bool) & ~np.isin(tokens, _NO_PROSE[1:])
+    prose[1:] &= tokens[:-1] != _NO_PROSE[0]
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(prose, dtype=np.int64)))
+    previous = previous_occurrences(tokens, size)
+    start, period, covered = _word_loop(
+        previous, size, before, min_tokens, min_short_tokens, min_turns
+    )
+    return int(start), int(period), int(covered)
+
+
+_NO_PROSE = token_hashes("\\ " + " ".join("abcdefghijklmnopqrstuvwxyz"))
+"""A backslash, and the single letters."""
 
 
 def shingle_set(text: str, size: int) -> U32:
@@ -379,6 +442,55 @@ def _least_plausible(data, table, window, sums, ends):  # type: ignore[no-untype
             worst = mean
             at = ends[k - window]
     return worst, at
+
+
+@njit(cache=True, nogil=True)
+def _least_plausible_capitals(data, table, min_words, min_letters):  # type: ignore[no-untyped-def]
+    """(mean log-probability, byte offset) of the least plausible run of words in odd capitals.
+
+    A run is of words of 3 letters or more with capitals behind their first letter, one space
+    between them. Acronyms rarely stand so; sequences of nucleotides do and are left out.
+    """
+    n = len(data)
+    worst, at = 0.0, 0
+    total, letters, count, begin, end = 0.0, 0, 0, 0, -2
+    i = 0
+    while i < n:
+        if not 97 <= (data[i] | 32) <= 122:
+            i += 1
+            continue
+        start = i
+        capitals = others = 0
+        total_here = 0.0
+        before = 26
+        while i < n and 97 <= (data[i] | 32) <= 122:
+            here = int(data[i] | 32) - 97
+            capitals += i > start and data[i] <= 90
+            # Of the letters a, c, g, t, u, n a sequence is made.
+            others += not (here == 0 or here == 2 or here == 6 or here == 13 or 19 <= here <= 20)
+            total_here += table[before, here]
+            before = here
+            i += 1
+        total_here += table[before, 26]
+        if i - start < 3 or capitals == 0 or others == 0:
+            continue
+        if end != start - 1 or data[end] != 32:
+            total, letters, count, begin = 0.0, 0, 0, start
+        total += total_here
+        letters += i - start + 1
+        count += 1
+        end = i
+        if count >= min_words and letters >= min_letters and total / letters < worst:
+            worst, at = total / letters, begin
+    return worst, at
+
+
+def least_plausible_capitals(
+    text: str, table: npt.NDArray[np.float32], *, min_words: int, min_letters: int
+) -> tuple[float, int]:
+    """(mean log-probability in nats, byte offset) of the worst run of oddly capitalised words."""
+    worst, at = _least_plausible_capitals(as_bytes(text), table, min_words, min_letters)
+    return float(worst), int(at)
 
 
 def least_plausible_words(

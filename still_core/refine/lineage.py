@@ -14,7 +14,7 @@ from still_core.refine.clean import Dropped, Refined
 from still_core.refine.recipe import CleanRecipe
 from still_core.responses.response import Demonstration, Origin
 
-RULES_VERSION = "2026.11.21"
+RULES_VERSION = "2026.11.21.2"
 """Raised whenever a rule decides differently under the same recipe."""
 
 _THRESHOLDS: dict[str, tuple[str, ...]] = {
@@ -26,6 +26,8 @@ _THRESHOLDS: dict[str, tuple[str, ...]] = {
         "repetition_ngram_tokens",
         "max_repeated_ngrams",
         "min_loop_tokens",
+        "min_word_loop_tokens",
+        "min_short_loop_tokens",
         "min_loop_turns",
         "min_numbered_loop_turns",
         "min_numbered_loop_words",
@@ -36,6 +38,7 @@ _THRESHOLDS: dict[str, tuple[str, ...]] = {
         "min_word_plausibility",
         "gibberish_window_characters",
         "min_character_plausibility",
+        "min_gibberish_words",
         "max_blob_characters",
         "max_broken_characters",
     ),

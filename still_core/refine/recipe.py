@@ -59,6 +59,18 @@ class CleanRecipe(Section):
         le=100_000,
         description="Least length of a loop's repeated part, in tokens.",
     )
+    min_word_loop_tokens: int = Field(
+        default=24,
+        ge=4,
+        le=100_000,
+        description="The same where half of each turn or more is prose; no formula loops so soon.",
+    )
+    min_short_loop_tokens: int = Field(
+        default=40,
+        ge=4,
+        le=100_000,
+        description="The same for prose whose turns have fewer than 5 tokens.",
+    )
     min_loop_turns: float = Field(
         default=3.0, ge=2.0, le=1000.0, description="Least number of turns that make a loop."
     )
@@ -97,6 +109,12 @@ class CleanRecipe(Section):
         ge=-10.0,
         le=0.0,
         description="Least mean log-probability (nats) of character pairs in a window.",
+    )
+    min_gibberish_words: int = Field(
+        default=6,
+        ge=2,
+        le=1000,
+        description="Least number of oddly written words in a row that are judged as gibberish.",
     )
     max_blob_characters: int = Field(
         default=64,

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from still_core.refine.kernels import (
+    least_plausible_capitals,
     least_plausible_characters,
     least_plausible_words,
     longest_blob,
     longest_loop,
     previous_occurrences,
     token_hashes,
+    word_loop,
 )
 from still_core.refine.plausibility import CHARACTERS, KINDS, LETTERS
 from still_core.refine.recipe import CleanRecipe
@@ -47,6 +49,15 @@ _MARKUP = re.compile(
     r"</?think>|</?answer>|<\|im_(?:start|end)\|>|<\|endoftext\|>|<\|(?:end|start)_header_id\|>"
     "|<\\|eot_id\\|>|<\uff5c[^\uff5c>\n]{1,30}\uff5c>|<\\|(?:User|Assistant)\\|>"
 )
+_ALPHANUMERIC = re.compile(
+    r"(?<![A-Za-z0-9])(?:(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{4,}(?![A-Za-z0-9]) ?){5,}"
+)
+"""Words in a row that mix small letters with digits, one space between them."""
+_SYMBOLS = re.compile("[\u00c0-\u024f]{16,}|[\u2190-\u2bff\U0001f000-\U0001faff\ufe0f\u200d]{24,}")
+"""Letters with marks without a plain one between them; pictures and signs without a word."""
+_DRAWN_LINE = re.compile(r"-{8,160}(?!-)|={8,160}(?!=)|_{8,160}(?!_)|([*#~.])\1{7,159}(?!\1)")
+"""Longer ones are drawn by nobody: a loop."""
+_LONG_WORD = re.compile(r"[A-Za-z]{48,}")
 _BROKEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffd\ue000-\uf8ff\ud800-\udfff\U000f0000-\U0010ffff]"
 )
@@ -122,7 +133,8 @@ def check_short(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
 
 def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
     """Loops (one stretch over and over) and large shares of repeated n-grams, in the thought."""
-    tokens = token_hashes(row.thought)
+    thought = _without_drawn_lines(row.thought)
+    tokens = token_hashes(thought)
     # Short n-grams find loops of few tokens; long ones those whose turns repeat words inside.
     for size in (4, recipe.repetition_ngram_tokens):
         _, period, covered = longest_loop(
@@ -133,7 +145,17 @@ def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
         )
         if period:
             return _loop("loop", period, covered, recipe.min_loop_turns)
-    if finding := _numbered_loop(row.thought, recipe):
+    _, period, covered = word_loop(
+        tokens,
+        token_hashes(thought, masked=True),
+        size=4,
+        min_tokens=recipe.min_word_loop_tokens,
+        min_short_tokens=recipe.min_short_loop_tokens,
+        min_turns=recipe.min_loop_turns,
+    )
+    if period:
+        return _loop("loop", period, covered, recipe.min_loop_turns)
+    if finding := _numbered_loop(thought, recipe):
         return finding
     previous = previous_occurrences(tokens, recipe.repetition_ngram_tokens)
     share = float(np.count_nonzero(previous >= 0)) / len(previous) if len(previous) else 0.0
@@ -142,6 +164,13 @@ def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
             reason="repeated_ngrams", measured=share, threshold=recipe.max_repeated_ngrams
         )
     return None
+
+
+def _without_drawn_lines(thought: str) -> str:
+    """The thought with lines drawn of one sign, as under headings and in tables, made short."""
+    if not any(sign * 8 in thought for sign in "-=_*#~."):
+        return thought
+    return _DRAWN_LINE.sub(lambda line: line.group()[:4], thought)
 
 
 def _numbered_loop(thought: str, recipe: CleanRecipe) -> Finding | None:
@@ -196,11 +225,57 @@ def check_gibberish(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
         worst, at = least_plausible_words(part, LETTERS, recipe.gibberish_window_letters)
         if worst < recipe.min_word_plausibility:
             return _evidence("unlikely_words", worst, recipe.min_word_plausibility, part, at)
+        worst, at = least_plausible_capitals(
+            part,
+            LETTERS,
+            min_words=recipe.min_gibberish_words,
+            min_letters=recipe.gibberish_window_letters // 2,
+        )
+        if worst < recipe.min_word_plausibility:
+            return _evidence("unlikely_words", worst, recipe.min_word_plausibility, part, at)
+        if finding := _odd_run(part, recipe):
+            return finding
         window = recipe.gibberish_window_characters
         worst, at = least_plausible_characters(part, KINDS, CHARACTERS, window)
         if worst < recipe.min_character_plausibility:
             limit = recipe.min_character_plausibility
             return _evidence("unlikely_characters", worst, limit, part, at)
+    return None
+
+
+def _odd_run(part: str, recipe: CleanRecipe) -> Finding | None:
+    """Runs that no language or formula has: words of letters and digits, symbols, one syllable."""
+    limit = float(recipe.min_gibberish_words)
+    for found in _ALPHANUMERIC.finditer(part):
+        run = len(found.group().split())
+        if run >= recipe.min_gibberish_words:
+            return Finding(
+                reason="unlikely_characters",
+                measured=float(run),
+                threshold=limit,
+                detail=found.group()[:60],
+            )
+    if not part.isascii():
+        for found in _SYMBOLS.finditer(part):
+            distinct = len(set(found.group()))
+            if distinct >= 2 * recipe.min_gibberish_words:
+                return Finding(
+                    reason="unlikely_characters",
+                    measured=float(distinct),
+                    threshold=2 * limit,
+                    detail=found.group()[:40],
+                )
+    for found in _LONG_WORD.finditer(part):
+        word = found.group().lower()
+        for period in range(1, 9):
+            same = sum(a == b for a, b in zip(word, word[period:], strict=False))
+            if same >= 0.9 * (len(word) - period):
+                return Finding(
+                    reason="unlikely_words",
+                    measured=len(word) / period,
+                    threshold=limit,
+                    detail=word[:40],
+                )
     return None
 
 

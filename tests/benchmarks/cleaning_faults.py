@@ -122,6 +122,15 @@ def loop_word(text: str, rng: random.Random) -> str:
     return at_break(text, rng, " ".join([unit] * (rng.randint(60, 400) // len(unit.split()))))
 
 
+def loop_phrase(text: str, rng: random.Random) -> str:
+    """Three to eight words in a row, 50 to 120 words in all."""
+    words = text.split()
+    size = rng.randint(3, 8)
+    at = rng.randrange(max(1, len(words) - size))
+    phrase = " ".join(words[at : at + size])
+    return at_break(text, rng, " ".join([phrase] * (rng.randint(50, 120) // size)))
+
+
 def loop_counted(text: str, rng: random.Random) -> str:
     """A sentence repeated 12 to 30 times whose number alone grows."""
     one = sentence_of(text, rng)
@@ -140,6 +149,31 @@ def letters(text: str, rng: random.Random) -> str:
         for _ in range(rng.randint(15, 40))
     )
     return at_break(text, rng, " ".join(words))
+
+
+def capitals(text: str, rng: random.Random) -> str:
+    """15 to 40 words of random capitals."""
+    words = (
+        "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(4, 9)))
+        for _ in range(rng.randint(15, 40))
+    )
+    return at_break(text, rng, " ".join(words))
+
+
+def alphanumeric(text: str, rng: random.Random) -> str:
+    """20 to 40 words of random letters and digits."""
+    keys = string.ascii_lowercase + string.digits
+    words = (
+        "".join(rng.choice(keys) for _ in range(rng.randint(5, 10)))
+        for _ in range(rng.randint(20, 40))
+    )
+    return at_break(text, rng, " ".join(words))
+
+
+def pictures(text: str, rng: random.Random) -> str:
+    """40 to 80 random pictures and signs of Unicode."""
+    pick = [*range(0x2190, 0x2BFF), *range(0x1F300, 0x1F6FF)]
+    return at_break(text, rng, "".join(chr(rng.choice(pick)) for _ in range(rng.randint(40, 80))))
 
 
 def printable(text: str, rng: random.Random) -> str:
@@ -226,9 +260,13 @@ FAULTS: dict[str, tuple[str, str, Plant]] = {
     "loop: a sentence": ("repetition", "thought", loop_sentence),
     "loop: several steps": ("repetition", "thought", loop_paragraph),
     "loop: one to three words": ("repetition", "thought", loop_word),
+    "loop: a phrase": ("repetition", "thought", loop_phrase),
     "loop: a numbered sentence": ("repetition", "thought", loop_counted),
     "loop: the thought twice": ("repetition", "thought", restart),
     "gibberish: random letters": ("gibberish", "thought", letters),
+    "gibberish: random capitals": ("gibberish", "thought", capitals),
+    "gibberish: letters and digits": ("gibberish", "thought", alphanumeric),
+    "gibberish: pictures and signs": ("gibberish", "thought", pictures),
     "gibberish: random characters": ("gibberish", "thought", printable),
     "gibberish: random symbols": ("gibberish", "thought", symbols),
     "gibberish: keyboard row": ("gibberish", "thought", mash),

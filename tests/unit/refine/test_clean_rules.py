@@ -313,3 +313,49 @@ def test_the_mixtures_of_table_3_are_recipes(name: str) -> None:
     paper = load_recipe("still-2-32b")
     mix = recipe.mix.model_copy(update={"weights": paper.mix.weights})
     assert recipe.model_copy(update={"name": paper.name, "mix": mix}) == paper
+
+
+@pytest.mark.parametrize(
+    ("planted", "reason"),
+    [
+        ("so we add the two numbers again and " * 4, "loop"),
+        ("no wait " * 25, "loop"),
+        (
+            "XQJZK VWPQX JJWQB VBXKQ ZZQFK WPXQJ ZVXKQ WBVZJ QXJWZ PVKWQ XJKZV QWPXZ",
+            "unlikely_words",
+        ),
+        ("x8f3k2 9sk2jq 7hd8s0 q1w2e3 z9x8c7 m4n5b6 k2j3h4 p0o9i8", "unlikely_characters"),
+        ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08ff", "encoded_data"),
+        ("hahahaha" * 10, "unlikely_words"),
+        ("".join(chr(0x1F300 + 37 * i % 500) for i in range(30)), "unlikely_characters"),
+        ("".join(chr(0xC0 + 7 * i % 120) for i in range(30)), "unlikely_characters"),
+    ],
+)
+def test_short_loops_and_odd_runs_are_found(planted: str, reason: str) -> None:
+    sound = row(1)
+    assert judge(sound, RECIPE) is None
+    half = sound.thought.index(" ", len(sound.thought) // 2)
+    thought = f"{sound.thought[:half]} {planted}{sound.thought[half:]}"
+    found = judge(replace(sound, thought=thought), RECIPE)
+    assert found is not None
+    assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        r"\frac{1}{2} \times \frac{1}{2} \times \frac{1}{2} \times \frac{1}{2} = \frac{1}{16}",
+        r"\sqrt{2} + \sqrt{2} + \sqrt{2} + \sqrt{2} + \sqrt{2} = 5\sqrt{2}",
+        "1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 = 14",
+        "x y x y x y x y x y x y x y x y x y x y x y x y",
+        "the codon sequence is ATGCC GGTAC TTACG CATGA CCGTA AGCTT GATTA CAGGA TCCAT GACGT",
+        "compare FTIR, NMR, HPLC, GCMS, XPS, XRD, SEM, TEM, AFM, BET, TGA, DSC, CVD, PVD, ALD",
+        "----------------------------------------------------------------------------",
+        "the years 1990 1991 1992 1993 1994 1995 1996 1997 1998 1999 2000 2001 2002 2003",
+    ],
+)
+def test_formulas_sequences_and_acronyms_are_neither(sound: str) -> None:
+    base = row(1)
+    half = base.thought.index(" ", len(base.thought) // 2)
+    thought = f"{base.thought[:half]} {sound} {base.thought[half:]}"
+    assert judge(replace(base, thought=thought), RECIPE) is None
