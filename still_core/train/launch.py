@@ -13,8 +13,6 @@ import contextlib
 import logging
 import os
 import re
-import signal
-import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -225,10 +223,16 @@ class _Attempt:
 
     def _kill_frozen(self) -> None:
         """Ray asks a process to end; one that is frozen can not hear it."""
+        import psutil
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
         for place in self.places:
-            if place.node == socket.gethostname():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(place.pid, signal.SIGKILL)
+            if place.node_id == here:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(place.pid)
+                    if process.name().startswith("ray::Training"):
+                        process.kill()
 
     def _ranks(self) -> list[WorkerState]:
         """For heartbeats and watchdogs; rank 0 tells of the steps that all take together."""

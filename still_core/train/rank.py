@@ -70,6 +70,8 @@ class RankPlace:
 
     pid: int
     node: str
+    node_id: str
+    """Ray's; host names may repeat in a cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,10 @@ class TrainingRank:
 
     def place(self) -> RankPlace:
         """Where this rank runs."""
-        return RankPlace(pid=os.getpid(), node=socket.gethostname())
+        import ray
+
+        node_id = ray.get_runtime_context().get_node_id()
+        return RankPlace(pid=os.getpid(), node=socket.gethostname(), node_id=node_id)
 
     def stacks(self) -> str:
         """Stacks of all threads of this process."""
