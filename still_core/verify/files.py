@@ -46,7 +46,8 @@ class FileSummary:
         total = sum(self.outcomes.values())
         rate = total / self.seconds if self.seconds else 0.0
         counts = ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items()))
-        lines = [f"{total} answers in {self.seconds:.2f} s ({rate:.0f} answers/s): {counts}"]
+        lines = [f"{total} answers in {self.seconds:.2f} s ({rate:.0f} answers/s)"]
+        lines[0] += f": {counts}" if counts else ""
         if self.num_quarantined:
             lines.append(f"{self.num_quarantined} malformed rows: " + "; ".join(self.quarantined))
         if self.disagreements is not None:
@@ -68,12 +69,19 @@ def read_pair(line: str) -> Pair:
     Raises:
         ValueError: not a JSON object, or a field is missing or of the wrong type.
     """
-    row: Any = json.loads(line)
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("not JSON that can be read: nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     for name in ("id", "gold", "pred"):
         if name not in row:
             raise ValueError(f"no field {name!r}")
+    if isinstance(row["id"], dict | list):
+        raise ValueError(f"id is {type(row['id']).__name__}, not text or a number")
     kind = row.get("kind") or "math"
     if kind not in list(AnswerKind):
         raise ValueError(f"kind {kind!r} is none of {', '.join(AnswerKind)}")
@@ -133,7 +141,7 @@ def verify_file(
         _Aside(target.with_name(target.name + ".disagreements.jsonl")) as disagreements,
     ):
         for pair, verdict, opinion in _judged(source, target, pool, workers, audit, summary):
-            out.write(json.dumps(_row(pair, verdict), ensure_ascii=False) + "\n")
+            out.write(_line(_row(pair, verdict)))
             summary.outcomes[str(verdict.outcome)] += 1
             if opinion is not None and (found := opinion.result()) is not None:
                 disagreements.write(found.to_row())
@@ -164,7 +172,21 @@ class _Aside:
 
     def write(self, row: dict[str, Any]) -> None:
         self._file = self._file or self._path.open("w", encoding="utf-8")
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.write(_line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    r"""A row as a line; halves of surrogate pairs, which no UTF-8 can hold, as `\ud800`."""
+    text = json.dumps(row, ensure_ascii=False)
+    return (text if _is_utf8(text) else json.dumps(row)) + "\n"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _row(pair: Pair, verdict: Verdict) -> dict[str, Any]:
@@ -210,7 +232,7 @@ def _pairs(source: Path, target: Path, summary: FileSummary) -> Iterator[Pair]:
                 continue
             try:
                 yield read_pair(line)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 record = {"line": number, "reason": str(error), "text": line[:2000]}
                 quarantine.write(record)
                 summary.num_quarantined += 1

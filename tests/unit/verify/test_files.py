@@ -58,6 +58,42 @@ def test_malformed_rows_are_named_and_set_aside_and_the_rest_is_judged(tmp_path:
     assert "no field 'pred'" in summary.lines()[1]
 
 
+def test_no_row_is_lost_to_another_rows_oddities(tmp_path: Path) -> None:
+    rows: list[object] = [
+        {"id": "half a surrogate", "gold": "x", "pred": "\\boxed{\ud800}"},
+        {"id": "\ud83d", "gold": "3", "pred": "3"},
+        {"id": "long", "gold": "3", "pred": "9" * 3_000_000},
+        {"id": "a control character", "gold": "1", "pred": "\u0000\\boxed{1}"},
+        {"id": {"deep": 1}, "gold": "3", "pred": "3"},
+        '{"id": "cut", "gold": "3", "pr',
+        '{"id": "a long number", "gold": "3", "pred": ' + "1" * 5_000 + "}",
+        {"id": "no tests", "gold": "{}", "pred": "def f(): pass", "kind": "code"},
+        {"id": "nan", "gold": "3", "pred": float("nan")},
+        {"id": None, "gold": "3", "pred": "3"},
+    ]
+    out = tmp_path / "out.jsonl"
+    summary = verify_file(write_rows(tmp_path / "in.jsonl", rows), out)
+    verdicts = {row["id"]: row["verdict"] for row in read_rows(out)}
+    assert list(verdicts) == [
+        *("half a surrogate", "\ud83d", "long", "a control character", "no tests", "nan", None)
+    ]
+    assert verdicts["\ud83d"] == verdicts["a control character"] == verdicts[None] == "correct"
+    assert verdicts["long"] == "unparsable"
+    assert verdicts["no tests"] == "error"
+    assert summary.num_quarantined + sum(summary.outcomes.values()) == len(rows)
+    reasons = [str(row["reason"]) for row in read_rows(tmp_path / "out.jsonl.quarantine.jsonl")]
+    assert [reason.split(":")[0] for reason in reasons] == [
+        *("id is dict, not text or a number", "not JSON", "not JSON")
+    ]
+
+
+def test_an_empty_file_is_a_file_of_no_answers(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("\n\n")
+    summary = verify_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert summary.lines() == ["0 answers in 0.00 s (0 answers/s)"]
+    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
 def test_the_audit_lists_disagreements_for_a_person_to_read(tmp_path: Path) -> None:
     rows: list[object] = [
         {"id": "same", "gold": r"\frac{1}{2}", "pred": "0.5"},
