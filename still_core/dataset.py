@@ -35,7 +35,7 @@ from still_core.recipes.recipe import Still2Recipe
 from still_core.refine.clean import Refined
 from still_core.refine.funnel import Funnel
 from still_core.refine.lineage import dropped_from_rows, trace
-from still_core.refine.recipe import CleanRecipe, Teacher
+from still_core.refine.recipe import Teacher
 from still_core.responses.response import Demonstration
 from still_core.store.bundle import read_rows_of
 from still_core.store.handle import Handle
@@ -270,17 +270,11 @@ def describe_row(store: Store, handle: Handle, row: str) -> str:
         one = found[row_id]
         refined = Refined(kept=kept, dropped=dropped, funnel=Funnel())
         rules = store.manifest(handle).meta.get("rules", [])
-        history = trace(row_id, refined, _clean_recipe(rules)).to_text()
+        history = trace(row_id, refined, rules).to_text()
         body = [f"statement     {one.statement}", f"gold          {one.gold}"]
         texts = ["", "thought", one.thought, "", "solution", one.solution]
         return "\n".join([history, *body, *texts])
     return _describe_left_out(store, handle, row_id)
-
-
-def _clean_recipe(rules: list[dict[str, Any]]) -> CleanRecipe:
-    """The recipe that a manifest's `rules` tell of."""
-    thresholds = {name: value for rule in rules for name, value in rule["thresholds"].items()}
-    return CleanRecipe.model_validate({"rules": [rule["rule"] for rule in rules], **thresholds})
 
 
 LEFT_OUT = ("unfinished", "drafts", "dropped_problems", "dropped", "left_out", "quarantined")

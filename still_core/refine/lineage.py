@@ -113,13 +113,24 @@ def applied_rules(recipe: CleanRecipe) -> list[PassedRule]:
     ]
 
 
-def trace(row_id: str, refined: Refined, recipe: CleanRecipe) -> Trace:
+def trace(
+    row_id: str, refined: Refined, applied: CleanRecipe | Sequence[Mapping[str, Any]]
+) -> Trace:
     """Follow one row of a cleaning.
+
+    Args:
+        row_id: id of a kept or dropped demonstration.
+        refined: what the cleaning kept and dropped.
+        applied: the recipe, or the rules as a manifest's `meta` holds them (`rules_meta`): those of
+            that time, with the thresholds that there were.
 
     Raises:
         DataError: no row has that id.
     """
-    rules = applied_rules(recipe)
+    if isinstance(applied, CleanRecipe):
+        rules = applied_rules(applied)
+    else:
+        rules = [PassedRule(**rule) for rule in applied]
     for row in refined.kept:
         if row.id == row_id:
             return _trace(row, tuple(rules), None)
