@@ -33,7 +33,8 @@ class Conventions:
     counts."""
     unboxed: Literal["bare", "never"] = "bare"
     """`bare`: a text without box and without thought markers is read as a bare answer.
-    `never`: without a box there is no answer (STILL-3's reward)."""
+    `never`: an answer counts inside a box alone (STILL-3's reward; what a reward of reinforcement
+    learning should use). Programs stand in code fences either way."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 

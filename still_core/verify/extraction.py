@@ -19,6 +19,7 @@ END_OF_SOLUTION = ("<|end_of_solution|>", "</answer>")
 STOP_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|eot_id|>")
 
 BOX_COMMANDS = ("\\boxed", "\\fbox")
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 JOIN_LIMIT = 40
 """Most characters between two boxes that still form one answer."""
 
@@ -65,19 +66,14 @@ def solution_part(response: str) -> SolutionPart:
 def closing_brace(text: str, opening: int) -> int:
     r"""Index of the brace that closes the one at `opening`, -1 where none does. `\{` is no
     brace."""
-    depth, index, end = 0, opening, len(text)
-    while index < end:
-        char = text[index]
-        if char == "\\":
-            index += 2
-            continue
-        if char == "{":
+    depth = 0
+    for sign in _BRACES.finditer(text, opening):
+        if sign[0] == "{":
             depth += 1
-        elif char == "}":
+        elif sign[0] == "}":
             depth -= 1
             if depth == 0:
-                return index
-        index += 1
+                return sign.start()
     return -1
 
 

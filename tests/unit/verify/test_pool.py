@@ -16,7 +16,7 @@ import pytest
 
 from still_core.errors import ConfigError, VerifierError
 from still_core.problems.problem import AnswerKind
-from still_core.verify import Answer, Outcome, VerifierPool
+from still_core.verify import Answer, Conventions, Outcome, VerifierPool
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,26 @@ def test_every_kind_of_outcome_is_typed(
     pool: VerifierPool, gold: str, pred: str, outcome: Outcome
 ) -> None:
     assert pool.verify(answer(gold, pred)).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "pred", "boxed"),
+    [
+        (AnswerKind.MATH, "42", "42", r"\boxed{42}"),
+        (AnswerKind.MATH, "42", "The answer is 42.", r"So $\boxed{42}$."),
+        (AnswerKind.MATH, "42", "#### 42", r"<think>42</think> \boxed{42}"),
+        (AnswerKind.CHOICE, "B", "B", r"\boxed{B}"),
+        (AnswerKind.TEXT, "a knave", "knave", r"\boxed{knave}"),
+    ],
+)
+def test_where_unboxed_is_never_an_answer_counts_inside_a_box_alone(
+    pool: VerifierPool, kind: AnswerKind, gold: str, pred: str, boxed: str
+) -> None:
+    assert pool.verify(answer(gold, pred, kind)).outcome is Outcome.CORRECT
+    with VerifierPool(conventions=Conventions(unboxed="never")) as strict:
+        verdict = strict.verify(answer(gold, pred, kind))
+        assert (verdict.outcome, verdict.rule) == (Outcome.NO_ANSWER, "no_box")
+        assert strict.verify(answer(gold, boxed, kind)).outcome is Outcome.CORRECT
 
 
 def test_asyncio_and_threads_get_the_same_verdicts_as_the_main_thread(pool: VerifierPool) -> None:
