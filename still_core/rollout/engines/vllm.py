@@ -109,6 +109,8 @@ class VllmEngine(Engine):
         self._engine: Any = LLMEngine.from_engine_args(arguments)
         self._directory = directory
         self._tokenize = lru_cache(maxsize=4096)(_tokenizer(directory))
+        tokenizer: Any = self._engine.tokenizer
+        self._decode = lru_cache(maxsize=64)(lambda token: str(tokenizer.decode([token])))
         self._in_flight: set[str] = set()
         self._hopeless: list[str] = []
 
@@ -153,7 +155,7 @@ class VllmEngine(Engine):
         text, reason = output.text, FinishReason(output.finish_reason)
         if reason is FinishReason.STOP and not isinstance(output.stop_reason, str):
             # Kept by vLLM where stop strings are kept too: the text of the end token.
-            text = text.removesuffix(self._engine.tokenizer.decode([tokens[-1]]))
+            text = text.removesuffix(self._decode(tokens[-1]))
         return Completion(text=text, token_ids=tokens, logprobs=logprobs, finish_reason=reason)
 
     def abort(self, ids: Iterable[str]) -> None:
