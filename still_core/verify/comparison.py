@@ -123,6 +123,8 @@ class _Comparison:
         if gold == pred:
             return "structure"
         gold, pred = _without_name(gold), _without_name(pred)
+        if _is_scalar(gold) != _is_scalar(pred):
+            gold, pred = _only_member(gold), _only_member(pred)
         if gold.op == "unit" or pred.op == "unit":
             return self.with_units(gold, pred)
         if "chain" in (gold.op, pred.op):
@@ -402,6 +404,11 @@ def _without_name(node: Node) -> Node:
     name, point = node.args
     named = name.op == "sym" and len(name.name) == 1 and name.name.isupper()
     return point if named and point.name == "()" else node
+
+
+def _only_member(node: Node) -> Node:
+    r"""`\{5\}` beside a number is the number."""
+    return node.args[0] if node.op == "set" and len(node.args) == 1 else node
 
 
 def _singular(words: str) -> str:

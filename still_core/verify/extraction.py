@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from still_core.verify.nodes import CONSTANTS, CONSTRUCTORS, FUNCTIONS, GREEK
+
 END_OF_THOUGHT = ("<|end_of_thought|>", "</think>")
 BEGIN_OF_THOUGHT = ("<|begin_of_thought|>", "<think>")
 BEGIN_OF_SOLUTION = ("<|begin_of_solution|>", "<answer>")
@@ -159,6 +161,7 @@ _STATED = re.compile(
 )
 _WORD = re.compile(r"(?<![\\A-Za-z_^{])[^\W\d_]{2,}(?![^\W\d_]|[(.]\S)")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+_MATHS_NAMES = frozenset({*GREEK, *FUNCTIONS, *CONSTANTS, *CONSTRUCTORS})
 _MATHS_WORD = re.compile(
     r"(?:sqrt|frac|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|and|or|oo|inf(?:inity|ty)?|[a-z]?cm|[km]m"
     r"|units?|degrees?|[a-z]{1,2})",
@@ -174,7 +177,11 @@ _SAID_NUMBER = re.compile(
 def is_sentence(text: str) -> bool:
     """Whether a text speaks: two words outside commands that mathematics does not use."""
     bare = re.sub(r"\\[a-zA-Z]+\*?(?:\s*\{[^{}]*\})?", " ", text[:SENTENCE_LIMIT])
-    words = [word for word in _WORD.findall(bare) if not _MATHS_WORD.fullmatch(word)]
+    words = [
+        word
+        for word in _WORD.findall(bare)
+        if word not in _MATHS_NAMES and not _MATHS_WORD.fullmatch(word)
+    ]
     segment = _SEGMENT.search(text[:SENTENCE_LIMIT])
     outside = segment is not None and (segment.start() > 0 or segment.end() < len(text.strip()))
     return (

@@ -90,9 +90,9 @@ def _unreduced(items: list[Node]) -> bool:
 
 def _as_words(text: str) -> str:
     """Texts that are no mathematics are the same when they differ in case and typesetting alone."""
-    return (
-        strip_typesetting(_TEXT_COMMAND.sub("", text)).replace("{", "").replace("}", "").casefold()
-    )
+    text = text.replace("\\langle", "<").replace("\\rangle", ">")
+    text = strip_typesetting(_TEXT_COMMAND.sub("", text))
+    return text.replace("{", "").replace("}", "").casefold()
 
 
 def _readings(text: str) -> list[list[Node]]:

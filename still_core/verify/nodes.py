@@ -118,9 +118,16 @@ FUNCTIONS = {
     "tr": "tr",
 }
 """Spelling to the function it means."""
+CONSTRUCTORS = frozenset(
+    names(
+        "Eq Interval Matrix Integral Limit Derivative Sum Product Union Intersection Complement "
+        "FiniteSet Ne Ge Gt Le Lt"
+    )
+)
+"""SymPy's own words before a parenthesis."""
 PREFIX_FUNCTIONS = frozenset(
     names(
-        "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign cis "
+        "sin cos tan cot sec csc sinh cosh tanh coth sech csch exp log ln lg det arg sign cis tr "
         "asin acos atan acot asec acsc asinh acosh atanh acoth max min gcd lcm"
     )
 )

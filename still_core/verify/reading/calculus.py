@@ -87,34 +87,47 @@ def read_integral(reader: Reader) -> Node:
     while reader.is_op("_", "^"):
         sign = reader.take().value
         bounds[sign] = _limit_value(reader)
-    end = reader.at
-    depth = 0
-    while end < len(reader.tokens):
-        token = reader.tokens[end]
-        depth += (token.value in ("{", "(")) - (token.value in ("}", ")"))
-        if token.kind == "word" and depth == 0 and token.value[-2:-1] == "d":
-            break
-        if token.kind == "word" and depth == 0 and token.value == "d":
-            break
-        end += 1
-    if end >= len(reader.tokens):
-        raise NotReadError("\\int without a differential")
-    word = reader.tokens[end].value
-    lead = word[:-1] if word == "d" else word[:-2]
-    tail = word[len(lead) :]
-    inner = reader.tokens[reader.at : end] + ([Token("word", lead, False)] if lead else [])
-    reader.at = end
-    reader.tokens[end] = Token("word", tail, False)
-    variable = _differential(reader)
+    variable, inner = _integrand(reader)
     body = number(1)
     if inner:
         inside = type(reader)(inner, reader.loose)
         body = inside.expression()
         if inside.peek().kind != "end":
             raise NotReadError("\\int of something else")
+    return Node("bound", (body, variable, *(bounds[s] for s in "_^" if s in bounds)), "int")
+
+
+def _integrand(reader: Reader) -> tuple[Node, list[Token]]:
+    r"""The variable and the tokens of what is integrated, up to `dx` or with it in a numerator."""
+    start, depth, end = reader.at, 0, reader.at
+    while end < len(reader.tokens) and not (depth <= 1 and _is_differential(reader, end)):
+        token = reader.tokens[end]
+        depth += (token.value in ("{", "(")) - (token.value in ("}", ")"))
+        end += 1
+    if end >= len(reader.tokens):
+        raise NotReadError("\\int without a differential")
+    word = reader.tokens[end].value
+    lead = word[:-1] if word == "d" else word[:-2]
+    reader.at = end
+    reader.tokens[end] = Token("word", word[len(lead) :], False)
+    variable = _differential(reader)
     if variable is None:
         raise NotReadError("\\int without a variable")
-    return Node("bound", (body, variable, *(bounds[s] for s in "_^" if s in bounds)), "int")
+    inner = reader.tokens[start:end] + ([Token("word", lead, False)] if lead else [])
+    if not depth:
+        return variable, inner
+    # The rest of the fraction belongs to the body, and the differential counts as one.
+    while inner and inner[-1].value in ("cdot", "times", "*"):
+        inner.pop()
+    inner += [Token("num", "1", False)] if inner[-1].value == "{" else []
+    inner += reader.tokens[reader.at :]
+    reader.at = len(reader.tokens)
+    return variable, inner
+
+
+def _is_differential(reader: Reader, at: int) -> bool:
+    token = reader.tokens[at]
+    return token.kind == "word" and (token.value == "d" or token.value[-2:-1] == "d")
 
 
 def read_bound(reader: Reader, name: str) -> Node:

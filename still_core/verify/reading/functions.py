@@ -60,9 +60,11 @@ def _radicand(reader: Reader) -> Node:
 
 
 def _arguments(reader: Reader, name: str) -> tuple[Node, ...]:
-    if reader.is_op("(", "{", "["):
+    if reader.is_op("(", "{", "[", "\\{"):
         opening = reader.take().value
         inner = read_bracketed(reader, opening)
+        if inner.op == "set":
+            return inner.args
         if inner.op == "group" and inner.name in ("()", "{}", "[]"):
             return inner.args
         # `\sin(x)^2` is the square of the sine; `\log(x) y` is a product.

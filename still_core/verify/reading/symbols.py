@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from still_core.verify.nodes import (
     CONSTANTS,
+    CONSTRUCTORS,
     FUNCTION_LETTERS,
     FUNCTIONS,
     GREEK,
@@ -15,7 +16,7 @@ from still_core.verify.nodes import (
     names,
 )
 from still_core.verify.reading.brackets import read_bracketed
-from still_core.verify.reading.sympy_spelling import CONSTRUCTORS, read_external
+from still_core.verify.reading.sympy_spelling import read_external
 from still_core.verify.reading.tokens import Token
 
 if TYPE_CHECKING:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from still_core.verify.nodes import Node, NotReadError, names
+from still_core.verify.nodes import Node, NotReadError
 from still_core.verify.reading.brackets import read_bracketed
 from still_core.verify.scalars import infinite
 
 if TYPE_CHECKING:
     from still_core.verify.reading.reader import Reader
-
-CONSTRUCTORS = frozenset(
-    names(
-        "Eq Interval Matrix Integral Limit Derivative Sum Product Union Intersection Complement "
-        "FiniteSet Ne Ge Gt Le Lt"
-    )
-)
 
 
 _RELATIONS = {"Eq": "=", "Ne": "!=", "Ge": ">=", "Gt": ">", "Le": "<=", "Lt": "<"}
@@ -31,6 +24,7 @@ def read_external(reader: Reader, text: str) -> Node:
     reader.expect("(")
     if text == "Limit":
         return _limit(reader)
+    rows = _rows_ahead(reader)
     inner = read_bracketed(reader, "(")
     args = inner.args if inner.op == "group" and inner.name == "()" else (inner,)
     if text in ("Integral", "Derivative", "Sum", "Product"):
@@ -44,7 +38,7 @@ def read_external(reader: Reader, text: str) -> Node:
         right = ")" if infinite(args[1]) else fence[1]
         return Node("group", args, left + right)
     if text == "Matrix":
-        return _transposed(reader, _listed_matrix(inner))
+        return _transposed(reader, _listed_matrix(inner, rows))
     if text in ("Union", "Intersection", "Complement") and len(args) == 2:
         names = {"Union": "union", "Intersection": "intersect", "Complement": "minus"}
         return Node(names[text], args)
@@ -93,8 +87,24 @@ def _bound(text: str, args: tuple[Node, ...]) -> Node:
     return Node("bound", (body, *parts), name)
 
 
-def _listed_matrix(inner: Node) -> Node:
-    """`[[1, 2], [3, 4]]` as a matrix; a row of one element has lost its brackets to the reader."""
+def _rows_ahead(reader: Reader) -> int:
+    """How many lists stand in the list that starts here; 0 for a list of numbers."""
+    depth = rows = 0
+    for token in reader.tokens[reader.at :]:
+        if token.value == "[":
+            depth += 1
+            rows += depth == 2
+        elif token.value == "]":
+            depth -= 1
+        if depth == 0:
+            break
+    return rows
+
+
+def _listed_matrix(inner: Node, num_rows: int) -> Node:
+    """`[[1, 2], [3, 4]]` as a matrix; a list of one element has lost its brackets to the reader."""
+    if num_rows == 1 and not any(row.op == "group" for row in inner.args):
+        return Node("matrix", (Node("row", inner.args if inner.op == "group" else (inner,)),))
     rows = inner.args if inner.op == "group" and inner.name == "[]" else (inner,)
     if all(row.op == "group" and row.name == "[]" for row in rows):
         return Node("matrix", tuple(Node("row", row.args) for row in rows))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from still_core.verify.nodes import CONSTANTS, FUNCTIONS, GREEK, Node
+from still_core.verify.nodes import CONSTANTS, CONSTRUCTORS, FUNCTIONS, GREEK, Node
 from still_core.verify.reading.cursor import SEPARATORS
 from still_core.verify.reading.symbols import NAME
-from still_core.verify.reading.sympy_spelling import CONSTRUCTORS
 from still_core.verify.reading.tokens import Token
 from still_core.verify.units import canonical_unit, is_unit_word
 
