@@ -42,7 +42,7 @@ from still_core.store.handle import Handle
 from still_core.store.store import Store
 from still_core.verify import VERIFIER_VERSION, VerifierPool
 
-DATASET_VERSION = "2026.11.21.2"
+DATASET_VERSION = "2026.11.21.3"
 """Part of a data set's version; changed whenever the same recipe would give other rows."""
 
 AskTeacher = Callable[[Teacher, Sequence[Problem], VerifierPool], list[RawResponse]]

@@ -195,7 +195,7 @@ def refine_demonstrations(
     return publish_dataset(store, "refine-demonstrations", version, dataset, clean_recipe=clean)
 
 
-@stage(version="2026.11.21")
+@stage(version="2026.11.21.2")
 def fingerprint_benchmarks(
     store: Store, version: str, *, problems: Handle, gate: DecontaminateRecipe
 ) -> Handle:

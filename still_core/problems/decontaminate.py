@@ -3,10 +3,13 @@
 statement -> normalised words -> exact hash + hashes of word n-grams -> overlap with a benchmark
 
 The papers train on AIME up to 2023 and never mention decontamination; without it a score on AIME24
-or MATH-OAI says nothing. Two tests, either of which makes an overlap:
+or MATH-OAI says nothing. Three tests, any of which makes an overlap:
 
 - exact: the normalised statements are equal, whatever their LaTeX, white space, delimiters, options
   marks and answer instructions;
+- inside: the gold answers agree, and the benchmark problem's words and numbers stand in the
+  training problem in one piece, whatever is written around them and however its formulas are spelt;
+  or at least half of its runs of three do, both ways, with the same numbers;
 - near: at least `containment` of the benchmark problem's word n-grams stand in the training problem
   *and* its numbers do. Problems made from one template share their words but not their numbers, so
   they are no overlap. Where the gold answers agree too, half of it is enough: the wording was
@@ -29,7 +32,7 @@ from still_core.errors import DataError, explain
 from still_core.problems.problem import Problem
 from still_core.problems.recipe import DecontaminateRecipe
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION = 2
 """Changed whenever a fingerprint could change; stands in every fingerprint row."""
 MIN_WORDS = 8
 """Shorter statements are compared exactly only: a few common words prove nothing."""
@@ -77,6 +80,22 @@ _SAME = (
     (re.compile(r"[\u2212\u2013\u2014]"), "-"),
     (re.compile(r"\\[()\[\]]"), " "),
 )
+_SPELLING = {
+    "frac", "sqrt", "le", "ge", "leq", "geq", "ne", "neq", "lt", "gt", "times", "cdot", "dots",
+    "cdots", "ldots", "degrees", "degree", "circ", "div", "pm", "mp", "angle", "triangle", "infty",
+    "in", "notin", "subset", "cup", "cap", "to", "rightarrow", "approx", "equiv", "perp", "mid",
+    "parallel", "lfloor", "rfloor", "lceil", "rceil", "sum", "prod", "int", "p", "br", "amp",
+    "nbsp", "quot", "alpha", "beta", "gamma", "delta", "epsilon", "theta", "lambda", "mu", "pi",
+    "rho", "sigma", "tau", "phi", "omega",
+}  # fmt: skip
+"""Names of signs: one writer spells them, another draws them. Left out on both sides."""
+MIN_INSIDE = 6
+"""Words that a statement needs to be looked for inside another one."""
+LEAD = 3
+"""Words of the runs that find where a statement may begin, and that tell reworded short ones."""
+SAME_RUNS = 0.5
+"""Share of the runs of three that statements of one gold answer and the same numbers share."""
+
 _LINK = re.compile(r"https?://\S+")
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\W\d_a-z]")
 _WORD_OR_SIGN = re.compile(_WORD.pattern + r"|[+*/=<>^()]|(?<=[\dn)])!|-(?=\s*(?:\d|[a-z]\b|\())")
@@ -124,6 +143,12 @@ class Fingerprint:
     """Sorted 61-bit hashes of the distinct word n-grams; () for short statements."""
     numbers: tuple[str, ...]
     """The numbers of the statement, sorted, with repeats."""
+    num_spelt: int
+    """Words and numbers without the names of signs."""
+    spelt: int
+    """61-bit hash of these in a row."""
+    runs: tuple[int, ...]
+    """Hashes of their runs of three: the first one first, then the others sorted."""
     gold: str
     """Hash of the gold answer, without spaces, dollars, braces and leading zeros."""
     ngram: int
@@ -131,7 +156,8 @@ class Fingerprint:
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""
-        return {**asdict(self), "ngrams": list(self.ngrams), "numbers": list(self.numbers)}
+        lists = {name: list(getattr(self, name)) for name in ("ngrams", "numbers", "runs")}
+        return {**asdict(self), **lists}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Fingerprint:
@@ -156,6 +182,9 @@ class Fingerprint:
             num_words=int(row["num_words"]),
             ngrams=tuple(int(item) for item in row["ngrams"]),
             numbers=tuple(row["numbers"]),
+            num_spelt=int(row["num_spelt"]),
+            spelt=int(row["spelt"]),
+            runs=tuple(int(item) for item in row["runs"]),
             gold=row["gold"],
             ngram=int(row["ngram"]),
         )
@@ -163,9 +192,16 @@ class Fingerprint:
 
 def fingerprint(problem: Problem, *, benchmark: str = "", ngram: int = 8) -> Fingerprint:
     """The fingerprint of one problem."""
-    plain = _plain(problem.statement)
+    return _fingerprint(problem, _plain(problem.statement), benchmark, ngram)
+
+
+def _fingerprint(problem: Problem, plain: str, benchmark: str, ngram: int) -> Fingerprint:
     listed = _WORD.findall(plain)
     grams = _ngram_hashes(listed, ngram) if len(listed) >= max(MIN_WORDS, ngram) else set()
+    spelt = _spelt(listed)
+    runs = _ngram_hashes(spelt, LEAD) if len(spelt) >= LEAD else set()
+    first = _ngram_hashes(spelt[:LEAD], LEAD) if runs else set()
+    whole = _ngram_hashes(spelt, len(spelt)) if spelt else {0}
     return Fingerprint(
         problem=problem.id,
         benchmark=benchmark,
@@ -173,9 +209,17 @@ def fingerprint(problem: Problem, *, benchmark: str = "", ngram: int = 8) -> Fin
         num_words=len(listed),
         ngrams=tuple(sorted(grams)),
         numbers=tuple(sorted(word for word in listed if word[0].isdigit())),
+        num_spelt=len(spelt),
+        spelt=min(whole),
+        runs=(*first, *sorted(runs - first)),
         gold=_gold_hash(problem.gold),
         ngram=ngram,
     )
+
+
+def _spelt(listed: Sequence[str]) -> list[str]:
+    """The words and numbers without the names of signs and without Greek letters."""
+    return [word for word in listed if word not in _SPELLING and not "\u0370" <= word <= "\u03ff"]
 
 
 def statement_key(statement: str) -> str:
@@ -341,7 +385,9 @@ def match_fingerprints(
     kept: list[Problem] = []
     overlaps: list[Overlap] = []
     for problem in problems:
-        found = index.matches(fingerprint(problem, ngram=settings.ngram), settings.containment)
+        plain = _plain(problem.statement)
+        own = _fingerprint(problem, plain, "", settings.ngram)
+        found = index.matches(own, settings.containment, _WORD.findall(plain))
         overlaps.extend(found)
         if not found:
             kept.append(problem)
@@ -360,22 +406,33 @@ class _Index:
         self._fingerprints = fingerprints
         self._exact: dict[str, list[int]] = defaultdict(list)
         self._ngrams: dict[int, list[int]] = defaultdict(list)
+        self._runs: dict[int, list[int]] = defaultdict(list)
+        self._leads: dict[int, list[int]] = defaultdict(list)
         for number, item in enumerate(fingerprints):
             if item.num_words:
                 self._exact[item.exact].append(number)
             for gram in item.ngrams:
                 self._ngrams[gram].append(number)
+            for run in item.runs:
+                self._runs[run].append(number)
+            if item.num_spelt >= MIN_INSIDE:
+                self._leads[item.runs[0]].append(number)
 
-    def matches(self, training: Fingerprint, containment: float) -> list[Overlap]:
+    def matches(
+        self, training: Fingerprint, containment: float, listed: Sequence[str]
+    ) -> list[Overlap]:
         exact = set(self._exact.get(training.exact, ()))
+        inside = self._inside(training, _spelt(listed)) | self._reworded(training)
         shared = Counter(
             number for gram in training.ngrams for number in self._ngrams.get(gram, ())
         )
         found = []
-        for number in sorted(exact | set(shared)):
+        for number in sorted(exact | inside | set(shared)):
             other = self._fingerprints[number]
-            share = 1.0 if number in exact else shared[number] / len(other.ngrams)
-            if number in exact or _is_near(training, other, share, containment):
+            share = shared[number] / len(other.ngrams) if other.ngrams else 0.0
+            share = 1.0 if number in exact else share
+            near = number in inside or _is_near(training, other, share, containment)
+            if number in exact or near:
                 found.append(
                     Overlap(
                         problem=training.problem,
@@ -386,6 +443,49 @@ class _Index:
                     )
                 )
         return found
+
+    def _inside(self, training: Fingerprint, spelt: Sequence[str]) -> set[int]:
+        """Benchmark problems of the same gold whose words stand in a row in the other."""
+        found: set[int] = set()
+        if len(spelt) < MIN_INSIDE:
+            return found
+        sums = _prefix_hashes(spelt)
+        cube = pow(_BASE, LEAD, _MODULUS)
+        for start in range(len(spelt) - LEAD + 1):
+            lead = (sums[start + LEAD] - sums[start] * cube) % _MODULUS
+            for number in self._leads.get(lead, ()):
+                other = self._fingerprints[number]
+                end = start + other.num_spelt
+                if other.gold != training.gold or end > len(spelt):
+                    continue
+                span = pow(_BASE, other.num_spelt, _MODULUS)
+                if (sums[end] - sums[start] * span) % _MODULUS == other.spelt:
+                    found.add(number)
+        return found
+
+    def _reworded(self, training: Fingerprint) -> set[int]:
+        """Benchmark problems of the same gold and numbers that share half of the runs."""
+        shared = Counter(n for run in training.runs for n in self._runs.get(run, ()))
+        found: set[int] = set()
+        for number, both in shared.items():
+            other = self._fingerprints[number]
+            longer = max(len(training.runs), len(other.runs))
+            if (
+                both >= SAME_RUNS * longer
+                and longer >= LEAD + 1
+                and other.gold == training.gold
+                and other.numbers == training.numbers
+            ):
+                found.add(number)
+        return found
+
+
+def _prefix_hashes(listed: Sequence[str]) -> list[int]:
+    """[len + 1] hash of the words before each place, from which any run's hash follows."""
+    sums = [0]
+    for word in listed:
+        sums.append((sums[-1] * _BASE + _word_hash(word)) % _MODULUS)
+    return sums
 
 
 def _is_near(

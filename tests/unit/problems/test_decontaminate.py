@@ -180,7 +180,7 @@ def test_overlaps_that_exist_are_found(load: Callable[[str], list[Problem]]) -> 
 
     # The data's own index counts 316 and 7 by equality of stripped text. The further ones are the
     # same problems with other words, or asking for the answer in another form.
-    assert found("math", "aime") == 415
+    assert found("math", "aime") == 418
     assert found("math", "omni-math") == 9
     assert found("aime", "math-oai") == 10
     assert found("aime", "liveaops") == 2
@@ -273,3 +273,34 @@ def test_containment_is_a_recipe_field() -> None:
     loose, strict = DecontaminateRecipe(containment=0.3), DecontaminateRecipe(containment=0.9)
     assert decontaminate([a_problem(other)], {"b": [a_problem(cut)]}, recipe=loose).overlaps
     assert not decontaminate([a_problem(other)], {"b": [a_problem(cut)]}, recipe=strict).overlaps
+
+
+REWRITTEN: dict[str, Callable[[str], str]] = {
+    "asked as a chat": lambda s: (
+        "Solve this math problem. The last line of your answer is of the form Answer: X.\n\n"
+        f"{s}\n\nPut your answer on its own line."
+    ),
+    "formulas as plain text": lambda s: (
+        re.sub(r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)", s.replace("$", ""))
+        .replace("\\le ", "<= ")
+        .replace("\\pi", "\u03c0")
+        .replace("^2", "\u00b2")
+    ),
+    "as a web page": lambda s: f"<p>{s.replace('<', '&lt;')}</p>".replace("\n", "<br/>"),
+    "one word less": lambda s: " ".join(w for i, w in enumerate(s.split()) if i != 4),
+    "upper case": str.upper,
+}
+
+
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_a_benchmark_written_otherwise_is_found(
+    name: str, load: Callable[[str], list[Problem]]
+) -> None:
+    benchmark = load("math-oai")
+    rewritten = [
+        replace(one, id=f"t/{one.row}", statement=REWRITTEN[name](one.statement))
+        for one in benchmark
+    ]
+    found = len(decontaminate(rewritten, {"b": benchmark}).dropped)
+    least = {"one word less": 0.85}.get(name, 0.95)
+    assert found >= least * len(benchmark), found
