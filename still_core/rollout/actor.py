@@ -14,6 +14,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,11 +28,16 @@ from still_core.rollout.weights import Weights
 
 EngineFactory = Callable[[EngineRecipe, Resources, Weights], Engine]
 
-_LINGER_S = 0.1
-"""After the first completion, wait this long for others to go in the same reply: each call costs
-the engine's thread about a millisecond of the interpreter."""
+_LINGER_S = 0.25
+"""After the first completion, wait at most this long for others to go in the same reply: each call
+costs the engine's thread about a millisecond of the interpreter."""
+_LINGER_SHARE = 0.002
+"""And at most this share of the time that the engine has worked: an actor that is killed takes what
+it has not handed over with it."""
 _HURRY_S = 0.01
 """The same where the engine has, or soon will have, room for more than it was given."""
+_RESERVE = 1 / 8
+"""Requests that wait in the engine, over those it draws at once, below which it will soon have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +76,7 @@ class RolloutActor:
         self._outbox: list[Finished] = []
         self._news = threading.Condition()
         self._phase, self._failure, self._policy_digest, self._steps = "starting", "", "", 0
-        self._hungry = False
+        self._hungry, self._worked_s = False, 0.0
         self._thread = threading.Thread(
             target=self._run, args=(factory, recipe, resources, weights), daemon=True, name="engine"
         )
@@ -84,7 +90,8 @@ class RolloutActor:
         """Take what has finished; waits up to `wait_s` for the first completion or a failure."""
         with self._news:
             if self._news.wait_for(lambda: self._outbox or self._failure, timeout=wait_s):
-                self._news.wait_for(lambda: self._hungry or self._failure, timeout=_LINGER_S)
+                linger_s = min(_LINGER_S, _LINGER_SHARE * self._worked_s)
+                self._news.wait_for(lambda: self._hungry or self._failure, timeout=linger_s)
                 self._news.wait_for(lambda: self._failure, timeout=_HURRY_S)
             finished, self._outbox = tuple(self._outbox), []
         return self._report(finished)
@@ -117,16 +124,19 @@ class RolloutActor:
         try:
             engine = factory(recipe, resources, weights)
             self._policy_digest = engine.weights.policy_digest
+            enough = int(resources.max_num_seqs * (1 + _RESERVE))
             while True:
                 self._phase = "generating" if engine.pending() else "idle"
                 self._apply(engine)
                 if engine.pending():
+                    started = time.monotonic()
                     finished = engine.step()
+                    self._worked_s += time.monotonic() - started
                     self._steps += 1
                     if finished:
                         with self._news:
                             self._outbox.extend(finished)
-                            self._hungry = engine.pending() <= resources.max_num_seqs
+                            self._hungry = engine.pending() <= enough
                             self._news.notify_all()
         # The thread's end is reported to the pool, whatever its cause, out of memory included.
         except BaseException as error:
