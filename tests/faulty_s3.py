@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         plan = self.faulty.plan
         body = self._read_body()
-        fault = plan.draw()
+        fault = self._fitting(plan.draw(), body)
         if plan.refuse_with is not None:
             self._refuse(*plan.refuse_with)
             return
@@ -122,6 +122,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self._fails_after(fault, plan):
             return
         self._answer(reply, self._damage(fault, data, reply, plan))
+
+    def _fitting(self, fault: str, body: bytes) -> str:
+        """The drawn fault; where this request can not meet it, the one that only its kind can."""
+        reads = self.command == "GET"
+        possible = {"flip_upload": bool(body), "flip_download": reads, "truncate": reads}
+        if possible.get(fault, fault not in ("", "stale_list", "error_in_200")):
+            return fault
+        if fault and "list-type" in self.path:
+            return "stale_list"
+        if fault and self.command == "POST" and "uploadId" in self.path:
+            return "error_in_200"
+        return fault
 
     def _read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
