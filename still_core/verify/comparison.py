@@ -8,6 +8,7 @@ Scalars are compared by value (`still_core.verify.scalars`), sets of reals by me
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -197,7 +198,7 @@ class _Comparison:
             return node
         if _is_label(left[0]) or _is_label(left[-1]):
             return right
-        if not any(free_symbols(part) for part in node.args):
+        if not any(free_symbols(part) for part in node.args) and _consistent(node.args):
             return right
         return node
 
@@ -435,6 +436,18 @@ def _labels_agree(gold: Node, pred: Node) -> bool:
     if gold.name != "=" or pred.name != "=" or left == right:
         return True
     return not (left.op == right.op and left.op in ("sym", "call"))
+
+
+def _consistent(parts: Sequence[Node]) -> bool:
+    """Whether numbers said to be equal are, within one percent: `1 = 2 = 3` states nothing."""
+    return all(
+        not (_is_plain(one) and _is_plain(other)) or _close(one, other)
+        for one, other in itertools.pairwise(parts)
+    )
+
+
+def _is_plain(node: Node) -> bool:
+    return _is_scalar(node) and node.op != "unit" and constant_value(node) is not None
 
 
 def _close(exact: Node, rounded: Node) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from mpmath import mp, mpc, mpf  # type: ignore[import-untyped]
 
 from still_core.verify.evaluation import Point, evaluate, random_value
-from still_core.verify.nodes import Node, number
+from still_core.verify.nodes import CapError, Node, number
 from still_core.verify.rounding import Decimal, stands_for
 from still_core.verify.values import BASE_BITS, MAX_BITS, Grid, NoValueError, inexact
 
@@ -22,8 +22,12 @@ MAX_EXPONENT = 400
 """Largest exponent of ten that a number as written may have."""
 GUARD_BITS = 70
 """Bits of the precision that rounding errors may have spoilt."""
-POSITIVE_TRIALS = 3
-SIGNED_TRIALS = 3
+TRIALS = ((False, 1), (False, 1), (False, 1), (True, 1), (True, 1), (True, 1))
+"""Points to compare at: whether signs are drawn, and how far out."""
+FAR_TRIALS = ((False, 40), (False, -40), (False, 3000), (False, -3000))
+"""Further points where something may change far out: they tell `max(5, x)` from 5."""
+_PIECEWISE = frozenset({"abs", "floor", "ceil", "max", "min", "sign", "mod", "root", "arg"})
+_STEEP = frozenset({"factorial", "binomial", "gamma"})
 ATTEMPTS = 4
 """Points tried in place of one at which an expression has no value."""
 
@@ -78,9 +82,8 @@ def same_scalar(gold: Node, pred: Node, rounding_digits: int) -> str | None:
     """The rule under which two scalars are equal: `value`, `rounded` or `points`."""
     if infinite(gold) or infinite(pred):
         return "value" if infinite(gold) == infinite(pred) else None
-    symbols = free_symbols(gold) | free_symbols(pred)
-    if symbols:
-        return "points" if _same_at_points(gold, pred, symbols) else None
+    if free_symbols(gold) or free_symbols(pred):
+        return "points" if _same_at_points(gold, pred) else None
     pair = _values(gold, pred, Point({}), Point({}))
     if pair is None:
         return None
@@ -126,11 +129,16 @@ def _agree(one: Any, other: Any) -> bool:
         return all(_agree(x, y) for a, b in rows for x, y in zip(a, b, strict=True))
     if isinstance(one, Fraction) and isinstance(other, Fraction):
         return one == other
-    left, right = inexact(one), inexact(other)
-    # Both were computed with at least BASE_BITS; absolute below one, relative above.
-    scale = max(mpf(1), abs(left), abs(right))
-    if max(abs(left), abs(right)) < mpf(2) ** -GUARD_BITS:
-        scale = max(abs(left), abs(right), mpf(2) ** (-2 * GUARD_BITS))
+    with mp.workprec(BASE_BITS):  # what is exact must not be rounded to a double here
+        return _near(inexact(one), inexact(other))
+
+
+def _near(left: Any, right: Any) -> bool:
+    """Both were computed with at least BASE_BITS; absolute below one, relative above."""
+    size = max(abs(left), abs(right))
+    scale = max(mpf(1), size)
+    if size < mpf(2) ** -GUARD_BITS:
+        scale = max(size, mpf(2) ** (-2 * GUARD_BITS))
     return bool(abs(left - right) <= scale * mpf(2) ** (GUARD_BITS - BASE_BITS))
 
 
@@ -163,23 +171,32 @@ def _as_fraction(value: Any) -> Fraction | None:
     return Fraction(int(mantissa)) * Fraction(2) ** int(exponent)
 
 
-def _points(symbols: set[str]) -> Iterator[tuple[dict[str, Fraction], int]]:
-    """Points to compare at; each comes with its trial number."""
-    trial = 0
-    for signed, count in ((False, POSITIVE_TRIALS), (True, SIGNED_TRIALS)):
-        for _ in range(count):
-            trial += 1
-            yield (
-                {name: random_value("at", name, trial, signed=signed) for name in sorted(symbols)},
-                trial,
-            )
+def _points(*nodes: Node) -> Iterator[tuple[dict[str, Fraction], int, bool]]:
+    """Points to compare at; each comes with its trial number and whether it is far out."""
+    symbols = sorted(free_symbols(nodes[0]) | free_symbols(nodes[1]))
+    calls = {part.name for node in nodes for part in node.walk() if part.op == "call"}
+    far = FAR_TRIALS if calls & _PIECEWISE and not calls & _STEEP else ()
+    for trial, (signed, scale) in enumerate((*TRIALS, *far), 1):
+        values = {name: scale * random_value("at", name, trial, signed=signed) for name in symbols}
+        yield values, trial, trial > len(TRIALS)
 
 
-def _same_at_points(gold: Node, pred: Node, symbols: set[str]) -> bool:
+def _at(
+    one: Node, other: Node, values: dict[str, Fraction], trial: int, far: bool
+) -> tuple[Any, Any] | None:
+    """Both values at a point; None where one has none there, or far out is too large to compute."""
+    try:
+        return _values(one, other, Point(values, trial=trial), Point(values, trial=trial))
+    except CapError:
+        if not far:
+            raise
+        return None
+
+
+def _same_at_points(gold: Node, pred: Node) -> bool:
     compared = 0
-    for values, trial in _points(symbols):
-        first, second = (Point(values, trial=trial) for _ in range(2))
-        pair = _values(gold, pred, first, second)
+    for values, trial, far in _points(gold, pred):
+        pair = _at(gold, pred, values, trial, far)
         if pair is None:
             continue
         if not _agree(*pair):
@@ -193,14 +210,12 @@ def proportional(one: Node, other: Node) -> int | None:
 
     Both must really vary: of two constants each is a multiple of the other.
     """
-    symbols = free_symbols(one) | free_symbols(other)
     if not free_symbols(one) or not free_symbols(other):
         return None
     factor: Any = None
     compared = 0
-    for values, trial in _points(symbols):
-        first, second = (Point(values, trial=trial) for _ in range(2))
-        pair = _values(one, other, first, second)
+    for values, trial, far in _points(one, other):
+        pair = _at(one, other, values, trial, far)
         if pair is None or any(isinstance(value, Grid) for value in pair):
             continue
         if not pair[0] or not pair[1]:
