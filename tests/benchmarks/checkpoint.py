@@ -16,13 +16,12 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
-from training_pairs import interleave, print_table, ratio_row, seconds
+from training_pairs import cpu_seconds, interleave, print_table, ratio_row, seconds
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from still_core.store import Store
@@ -137,13 +136,6 @@ def main() -> None:
         where = "S3 server" if arguments.s3 else "local folder"
         print_table(f"Checkpoint of {staged.num_bytes() / 2**20:.0f} MiB, {where}", rows)
         print(f"\nwritten, hashed and published behind training in {behind:.2f} s")
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of all threads in one call."""
-    started = time.process_time()
-    work()
-    return time.process_time() - started
 
 
 def write_and_publish(staged: object, directory: Path, store: Store) -> None:

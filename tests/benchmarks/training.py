@@ -1,8 +1,9 @@
 """Training side by side: batching (C4), loss memory (C5), DPO's reference (C6), FSDP2's cost.
 
-python tests/benchmarks/training.py [batching] [loss] [dpo] [fsdp] [--pairs 5]
+python tests/benchmarks/training.py [batching] [packing] [loss] [dpo] [fsdp] [--pairs 5]
 
-Equal results are checked before anything is timed: the same rows give the same losses.
+Equal results are checked before anything is timed: the same rows give the same losses. Times are
+CPU seconds of all threads where one process does the work.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from training_pairs import interleave, print_table, ratio_row, seconds
+from training_pairs import cpu_seconds, interleave, print_table, ratio_row
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 from transformers.trainer_callback import PrinterCallback
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+from still_core.train.batches import cut_micro_batches
 from still_core.train.dpo import dpo_schedule, dpo_trainer, reference_logprobs
 from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 from still_core.train.rows import PairRow, TokenRow
-from still_core.train.sft import Place, sft_schedule, sft_trainer
+from still_core.train.sft import Place, pack, pad, sft_schedule, sft_trainer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fixtures"))
 from tiny_model import write_tiny_tokenizer
@@ -70,9 +72,9 @@ def lognormal_ids(rng: random.Random) -> tuple[int, ...]:
 
 
 def train(trainer: object) -> float:
-    """Tokens of no interest; seconds of `train`."""
+    """CPU seconds of `train`."""
     trainer.remove_callback(PrinterCallback)
-    return seconds(trainer.train)
+    return cpu_seconds(trainer.train)
 
 
 class Quiet:
@@ -148,9 +150,41 @@ def batching(pairs: int) -> None:
         mine, theirs = interleave(lambda packing=packing: ours(packing), trl, pairs=pairs)
         bar = f"limit {padded / tokens:.2f}"
         table.append(
-            ratio_row(f"seconds an epoch, {name}, against TRL's default", mine, theirs, bar)
+            ratio_row(f"CPU seconds an epoch, {name}, against TRL's default", mine, theirs, bar)
         )
     print_table(f"SFT batching, {len(rows)} rows, {tokens:,} tokens", table)
+
+
+def packing(pairs: int) -> None:
+    """Rows end to end against padded rows on this CPU: one forward and backward of a step."""
+    rng = random.Random(0)
+    rows = [
+        TokenRow(id=str(i), prompt_ids=ids(rng, 10, 30), response_ids=lognormal_ids(rng))
+        for i in range(32)
+    ]
+    lengths, net = [row.num_tokens() for row in rows], model()
+
+    def timed(max_tokens: int, padded: bool) -> tuple[Callable[[], float], int]:
+        (cut,) = cut_micro_batches(
+            range(len(rows)), lengths, num_ranks=1, max_tokens=max_tokens, padded=padded
+        )
+        join = pad if padded else pack
+        batches = [join([rows[i] for i in part], 0) for part in cut]
+
+        def step() -> None:
+            for batch in batches:
+                net(**batch, use_cache=False).loss.backward()
+            net.zero_grad()
+
+        return lambda: cpu_seconds(step), sum(batch["input_ids"].numel() for batch in batches)
+
+    table = []
+    for packed_tokens, padded_tokens in ((512, 4_096), (512, 1_024), (1_024, 1_024)):
+        (ours, _), (peer, cells) = timed(packed_tokens, False), timed(padded_tokens, True)
+        padding = 1 - sum(lengths) / cells
+        name = f"packed to {packed_tokens}, against {padding:.0%} padding"
+        table.append(ratio_row(name, *interleave(ours, peer, pairs=pairs), "none"))
+    print_table(f"CPU seconds of a step, {sum(lengths):,} tokens", table)
 
 
 LOSS_CODE = """
@@ -269,7 +303,7 @@ def dpo(pairs: int) -> None:
             return train(trainer)
 
     mine, theirs = interleave(ours, trl, pairs=pairs)
-    rows_out = [ratio_row("seconds an epoch of steps", mine, theirs, ">= 1.2, limit 1.33")]
+    rows_out = [ratio_row("CPU seconds an epoch of steps", mine, theirs, ">= 1.2, limit 1.33")]
     print_table("DPO with a precomputed reference", rows_out)
 
 
@@ -299,14 +333,12 @@ def fsdp(pairs: int) -> None:
                 fully_shard(net, mesh=mesh)
             optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
-            def step() -> float:
-                started = time.process_time()
+            def step() -> None:
                 net(input_ids=batch, labels=batch, use_cache=False).loss.backward()
                 optimizer.step()
                 optimizer.zero_grad()
-                return time.process_time() - started
 
-            return step
+            return lambda: cpu_seconds(step)
 
         sharded, plain = interleave(stepper(True), stepper(False), pairs=FSDP_STEPS * pairs)
         dist.destroy_process_group()
@@ -316,7 +348,13 @@ def fsdp(pairs: int) -> None:
     )
 
 
-BENCHMARKS = {"batching": batching, "loss": loss_memory, "dpo": dpo, "fsdp": fsdp}
+BENCHMARKS = {
+    "batching": batching,
+    "packing": packing,
+    "loss": loss_memory,
+    "dpo": dpo,
+    "fsdp": fsdp,
+}
 
 
 def main() -> None:

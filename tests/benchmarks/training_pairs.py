@@ -46,3 +46,10 @@ def print_table(title: str, rows: list[str]) -> None:
     print("| what | ours | peer | ratio | spread | bar |")
     print("|---|---|---|---|---|---|")
     print("\n".join(rows))
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of all threads in one call: other work on the machine lengthens it little."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
