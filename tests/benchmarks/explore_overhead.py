@@ -9,7 +9,9 @@ fresh store. Each runs in a Ray actor with the same settings, one after the othe
 The model has learnt nothing, so each response gets a wrong answer appended before it is judged,
 of the kinds that models give: two in three are integers, the rest go through the symbolic
 verifier. Also printed: what each process cost in CPU time, and a second exploration with the same
-identity. `--idle` instead measures the bare engine against itself: the noise of this machine.
+identity. Where other programs disturb, the engine's thread waits for a CPU; the second ratio takes
+these waits off on both sides. `--idle` instead measures the bare engine against itself: the noise
+of this machine.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -64,8 +67,8 @@ class BareEngine:
         torch.set_num_threads(resources.threads_per_actor)
         self.llm = LLM(**vllm.engine_arguments(recipe, resources, self.directory, on_cpu=True))
 
-    def draw(self, requests: list[RolloutRequest]) -> tuple[int, float, float]:
-        """Tokens drawn, seconds, CPU seconds of this process."""
+    def draw(self, requests: list[RolloutRequest]) -> tuple[int, float, float, float]:
+        """Tokens drawn, seconds, CPU seconds of this process, seconds its thread was queued."""
         from still_core.rollout.engines.vllm import sampling_parameters
 
         tokenizer = self.llm.get_tokenizer()
@@ -75,12 +78,14 @@ class BareEngine:
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         self.llm.reset_prefix_cache()
+        meter = ThreadMeter(os.getpid())
         started, cpu = time.perf_counter(), time.process_time()
         outputs = self.llm.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False
         )
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        return sum(len(output.outputs[0].token_ids) for output in outputs), seconds, cpu
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        return tokens, seconds, cpu, meter.queued_s()
 
 
 class Meter:
@@ -101,6 +106,31 @@ class Meter:
         machine = psutil.cpu_times()
         busy = sum(machine) - machine.idle - machine.iowait
         return busy, sum(t.user + t.system for t in times)
+
+
+class ThreadMeter:
+    """How long the busiest thread of a process stood in the queue for a CPU (Linux)."""
+
+    def __init__(self, pid: int) -> None:
+        self._tasks = Path(f"/proc/{pid}/task")
+        self._before = self._now()
+
+    def queued_s(self) -> float:
+        """Seconds since the start in which that thread could have run and something else did."""
+        ran = {
+            thread: (run - self._before.get(thread, (0.0, 0.0))[0], thread)
+            for thread, (run, _) in self._now().items()
+        }
+        _, busiest = max(ran.values())
+        return self._now()[busiest][1] - self._before.get(busiest, (0.0, 0.0))[1]
+
+    def _now(self) -> dict[str, tuple[float, float]]:
+        found = {}
+        for task in self._tasks.iterdir():
+            with suppress(FileNotFoundError):  # A thread that has just ended.
+                run, wait, _ = (task / "schedstat").read_text().split()
+                found[task.name] = (int(run) / 1e9, int(wait) / 1e9)
+        return found
 
 
 class AnsweringVerifier:
@@ -154,8 +184,8 @@ class Bench:
         self.bare = bare_class.remote(recipe, resources, self.pool.weights)
         self.problems = make_problems(options.problems)
 
-    def draw_bare(self, seed: int) -> tuple[float, float]:
-        """Tokens/s of the bare engine, and its CPU seconds per second."""
+    def draw_bare(self, seed: int) -> tuple[float, float, float]:
+        """Tokens/s of the bare engine, the same without queueing for a CPU, its process's cores."""
         import ray
 
         build = search_builder(
@@ -168,8 +198,8 @@ class Bench:
             until_correct=False,
         )
         requests = [r for problem in self.problems for r in build(problem).requests]
-        self.tokens, seconds, cpu = ray.get(self.bare.draw.remote(requests))
-        return self.tokens / seconds, cpu / seconds
+        self.tokens, seconds, cpu, queued = ray.get(self.bare.draw.remote(requests))
+        return self.tokens / seconds, self.tokens / (seconds - queued), cpu / seconds
 
     def explore(self, verifier: VerifierPool, seed: int) -> tuple[Exploration, float]:
         """An exploration over a store of its own, or over the same one again; seconds."""
@@ -190,12 +220,14 @@ class Bench:
     def run_pair(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
         """The figures of one pair."""
         meter = Meter()
-        theirs, bare_cpu = self.draw_bare(seed)
+        theirs, theirs_unqueued, bare_cpu = self.draw_bare(seed)
         _, beside_bare = meter.cores()
+        engine = ThreadMeter(self.pool.health()[0].pid) if self.pool.health() else None
         meter, cpu = Meter(), time.process_time()
         found, wall = self.explore(verifier, seed)
         cpu = (time.process_time() - cpu) / wall
         mine, beside_explore = meter.cores()
+        queued = engine.queued_s() if engine is not None else 0.0
         assert found.tally.generated_tokens == self.tokens
         counts = [a.outcome for group in found.groups for a in group.attempts]
         assert Outcome.CORRECT not in counts
@@ -207,6 +239,9 @@ class Bench:
             "bare engine, tokens/s": theirs,
             "explore, tokens/s": ours,
             "explore / bare engine": ours / theirs,
+            "explore / bare engine, engines' waits for a CPU taken off": (
+                found.tally.generated_tokens / (wall - queued) / theirs_unqueued
+            ),
             "bare engine's process, cores": bare_cpu,
             "driver's process, cores": cpu,
             "all processes of explore, cores": mine,
