@@ -330,16 +330,31 @@ def previous_occurrences(tokens: U64, size: int) -> I64:
 
 
 def longest_loop(
-    tokens: U64, *, min_tokens: int, min_turns: float, size: int = 4
+    tokens: U64,
+    *,
+    min_tokens: int,
+    min_turns: float,
+    size: int = 4,
+    previous: I64 | None = None,
 ) -> tuple[int, int, int]:
-    """(first token, period, tokens covered) of the longest exact loop; zeros where none."""
-    previous = previous_occurrences(tokens, size)
-    start, period, covered = _longest_loop(previous, size, min_tokens, min_turns)
+    """(first token, period, tokens covered) of the longest exact loop; zeros where none.
+
+    `previous` is what `previous_occurrences(tokens, size)` gave, where that is known.
+    """
+    known = previous_occurrences(tokens, size) if previous is None else previous
+    start, period, covered = _longest_loop(known, size, min_tokens, min_turns)
     return int(start), int(period), int(covered)
 
 
 def word_loop(
-    tokens: U64, words: U64, *, size: int, min_tokens: int, min_short_tokens: int, min_turns: float
+    tokens: U64,
+    words: U64,
+    *,
+    size: int,
+    min_tokens: int,
+    min_short_tokens: int,
+    min_turns: float,
+    previous: I64 | None = None,
 ) -> tuple[int, int, int]:
     """(first token, period, tokens covered) of the longest exact loop of prose; zeros where none.
 
@@ -352,13 +367,14 @@ def word_loop(
         min_tokens: least length of a loop whose turns have 5 tokens or more.
         min_short_tokens: least length of a loop of shorter turns.
         min_turns: least number of turns.
+        previous: what `previous_occurrences(tokens, size)` gave, where that is known.
     """
     prose = (words & np.uint64(1)).astype(bool) & ~np.isin(tokens, _NO_PROSE[1:])
     prose[1:] &= tokens[:-1] != _NO_PROSE[0]
     before = np.concatenate((np.zeros(1, np.int64), np.cumsum(prose, dtype=np.int64)))
-    previous = previous_occurrences(tokens, size)
+    known = previous_occurrences(tokens, size) if previous is None else previous
     start, period, covered = _word_loop(
-        previous, size, before, min_tokens, min_short_tokens, min_turns
+        known, size, before, min_tokens, min_short_tokens, min_turns
     )
     return int(start), int(period), int(covered)
 
@@ -483,6 +499,57 @@ def _least_plausible_capitals(data, table, min_words, min_letters):  # type: ign
         if count >= min_words and letters >= min_letters and total / letters < worst:
             worst, at = total / letters, begin
     return worst, at
+
+
+@njit(cache=True, nogil=True)
+def _odd_words(data):  # type: ignore[no-untyped-def]
+    """(letters, offset) of the longest word, (words, offset) of the longest run of mixed words.
+
+    A mixed word is 4 or more small letters and digits, some of each; one space is between words.
+    """
+    n = len(data)
+    longest, longest_at, most, most_at = 0, 0, 0, 0
+    count, begin, end = 0, 0, -2
+    i = 0
+    while i < n:
+        c = data[i]
+        if not (97 <= (c | 32) <= 122 or 48 <= c <= 57):
+            i += 1
+            continue
+        start = i
+        letters = digits = capitals = run = 0
+        while i < n:
+            c = data[i]
+            if 97 <= (c | 32) <= 122:
+                letters += 1
+                capitals += c <= 90
+                run += 1
+                if run > longest:
+                    longest, longest_at = run, i - run + 1
+            elif 48 <= c <= 57:
+                digits += 1
+                run = 0
+            else:
+                break
+            i += 1
+        if i - start < 4 or letters == 0 or digits == 0 or capitals:
+            continue
+        if end != start - 1 or data[end] != 32:
+            count, begin = 0, start
+        count += 1
+        end = i
+        if count > most:
+            most, most_at = count, begin
+    return longest, longest_at, most, most_at
+
+
+def odd_words(text: str) -> tuple[int, int, int, int]:
+    """(letters, byte offset) of the longest word, (words, byte offset) of the longest mixed run.
+
+    A mixed word is 4 or more small letters and digits, some of each, as in random identifiers.
+    """
+    longest, longest_at, most, most_at = _odd_words(as_bytes(text))
+    return int(longest), int(longest_at), int(most), int(most_at)
 
 
 def least_plausible_capitals(

@@ -15,11 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from still_core.refine.kernels import (
+    U64,
     least_plausible_capitals,
     least_plausible_characters,
     least_plausible_words,
     longest_blob,
     longest_loop,
+    odd_words,
     previous_occurrences,
     token_hashes,
     word_loop,
@@ -49,15 +51,12 @@ _MARKUP = re.compile(
     r"</?think>|</?answer>|<\|im_(?:start|end)\|>|<\|endoftext\|>|<\|(?:end|start)_header_id\|>"
     "|<\\|eot_id\\|>|<\uff5c[^\uff5c>\n]{1,30}\uff5c>|<\\|(?:User|Assistant)\\|>"
 )
-_ALPHANUMERIC = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?=[a-z]*\d)(?=\d*[a-z])[a-z0-9]{4,}(?![A-Za-z0-9]) ?){5,}"
-)
-"""Words in a row that mix small letters with digits, one space between them."""
 _SYMBOLS = re.compile("[\u00c0-\u024f]{16,}|[\u2190-\u2bff\U0001f000-\U0001faff\ufe0f\u200d]{24,}")
 """Letters with marks without a plain one between them; pictures and signs without a word."""
 _DRAWN_LINE = re.compile(r"-{8,160}(?!-)|={8,160}(?!=)|_{8,160}(?!_)|([*#~.])\1{7,159}(?!\1)")
 """Longer ones are drawn by nobody: a loop."""
-_LONG_WORD = re.compile(r"[A-Za-z]{48,}")
+LONG_WORD = 48
+"""Letters from which a word is looked at for one syllable over and over."""
 _BROKEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffd\ue000-\uf8ff\ud800-\udfff\U000f0000-\U0010ffff]"
 )
@@ -134,30 +133,34 @@ def check_short(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
 def check_repetition(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
     """Loops (one stretch over and over) and large shares of repeated n-grams, in the thought."""
     thought = _without_drawn_lines(row.thought)
-    tokens = token_hashes(thought)
+    tokens, masked = token_hashes(thought), token_hashes(thought, masked=True)
     # Short n-grams find loops of few tokens; long ones those whose turns repeat words inside.
-    for size in (4, recipe.repetition_ngram_tokens):
+    sizes = (4, recipe.repetition_ngram_tokens)
+    earlier = [previous_occurrences(tokens, size) for size in sizes]
+    for size, previous in zip(sizes, earlier, strict=True):
         _, period, covered = longest_loop(
             tokens,
             min_tokens=recipe.min_loop_tokens,
             min_turns=recipe.min_loop_turns,
             size=size,
+            previous=previous,
         )
         if period:
             return _loop("loop", period, covered, recipe.min_loop_turns)
     _, period, covered = word_loop(
         tokens,
-        token_hashes(thought, masked=True),
+        masked,
         size=4,
         min_tokens=recipe.min_word_loop_tokens,
         min_short_tokens=recipe.min_short_loop_tokens,
         min_turns=recipe.min_loop_turns,
+        previous=earlier[0],
     )
     if period:
         return _loop("loop", period, covered, recipe.min_loop_turns)
-    if finding := _numbered_loop(thought, recipe):
+    if finding := _numbered_loop(tokens, masked, recipe):
         return finding
-    previous = previous_occurrences(tokens, recipe.repetition_ngram_tokens)
+    previous = earlier[1]
     share = float(np.count_nonzero(previous >= 0)) / len(previous) if len(previous) else 0.0
     if share > recipe.max_repeated_ngrams:
         return Finding(
@@ -173,14 +176,12 @@ def _without_drawn_lines(thought: str) -> str:
     return _DRAWN_LINE.sub(lambda line: line.group()[:4], thought)
 
 
-def _numbered_loop(thought: str, recipe: CleanRecipe) -> Finding | None:
+def _numbered_loop(exact: U64, tokens: U64, recipe: CleanRecipe) -> Finding | None:
     """A sentence over and over in which a counter alone changes.
 
     Checking cases one by one is sound mathematics: there a case and its result change, two numbers
     or more in every turn.
     """
-    tokens = token_hashes(thought, masked=True)
-    exact = token_hashes(thought)
     for size in (4, recipe.repetition_ngram_tokens):
         start, period, covered = longest_loop(
             tokens,
@@ -246,15 +247,9 @@ def check_gibberish(row: Demonstration, recipe: CleanRecipe) -> Finding | None:
 def _odd_run(part: str, recipe: CleanRecipe) -> Finding | None:
     """Runs that no language or formula has: words of letters and digits, symbols, one syllable."""
     limit = float(recipe.min_gibberish_words)
-    for found in _ALPHANUMERIC.finditer(part):
-        run = len(found.group().split())
-        if run >= recipe.min_gibberish_words:
-            return Finding(
-                reason="unlikely_characters",
-                measured=float(run),
-                threshold=limit,
-                detail=found.group()[:60],
-            )
+    longest, longest_at, run, run_at = odd_words(part)
+    if run >= recipe.min_gibberish_words:
+        return _evidence("unlikely_characters", float(run), limit, part, run_at)
     if not part.isascii():
         for found in _SYMBOLS.finditer(part):
             distinct = len(set(found.group()))
@@ -265,17 +260,13 @@ def _odd_run(part: str, recipe: CleanRecipe) -> Finding | None:
                     threshold=2 * limit,
                     detail=found.group()[:40],
                 )
-    for found in _LONG_WORD.finditer(part):
-        word = found.group().lower()
-        for period in range(1, 9):
-            same = sum(a == b for a, b in zip(word, word[period:], strict=False))
-            if same >= 0.9 * (len(word) - period):
-                return Finding(
-                    reason="unlikely_words",
-                    measured=len(word) / period,
-                    threshold=limit,
-                    detail=word[:40],
-                )
+    if longest < LONG_WORD:
+        return None
+    word = part.encode("utf-8", "replace")[longest_at : longest_at + longest].lower()
+    for period in range(1, 9):
+        same = sum(a == b for a, b in zip(word, word[period:], strict=False))
+        if same >= 0.9 * (longest - period):
+            return _evidence("unlikely_words", longest / period, limit, part, longest_at)
     return None
 
 

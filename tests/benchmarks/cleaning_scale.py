@@ -2,8 +2,9 @@
 
 python tests/benchmarks/cleaning_scale.py [--rows 100000] [--workers 1]
 
-Responses are made while they are read, from shuffled words in sentences and steps; one in fifty
-repeats an earlier one but for a few words, one in a hundred has a loop. Nothing is held: kept and
+Responses are made while they are read: steps drawn from a few thousand steps of shuffled words, so
+that two responses share one step in the mean; one in fifty repeats an earlier one but for a few
+words, one in a hundred has a loop. Nothing is held: kept and
 dropped rows are counted and thrown away, where a flow would write them to Parquet.
 """
 
@@ -16,6 +17,7 @@ import random
 import resource
 import time
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -25,7 +27,9 @@ from still_core.refine.kernels import token_hashes
 from still_core.refine.recipe import CleanRecipe
 from still_core.responses.response import Demonstration, Origin
 
-WORDS_PER_ROW = 3_500
+STEPS_PER_ROW = 69
+"""Of three sentences of 17 words each: some 3,700 tokens."""
+NUM_STEPS = 5_000
 TEXT = """
 first we look at the sum then consider what happens when each term grows because every factor
 divides another number so perhaps there is a pattern hidden between these values let me check
@@ -34,14 +38,22 @@ can not be right since the remainder must be even alternatively try the other ro
 """
 
 
+@cache
+def steps() -> list[str]:
+    """Steps of three sentences; every ninth word is a number."""
+    rng = random.Random(0)
+    vocabulary = TEXT.split()
+    made = []
+    for _ in range(NUM_STEPS):
+        words = rng.choices(vocabulary, k=51)
+        words[::9] = [str(rng.randrange(2, 999)) for _ in words[::9]]
+        made.append(" ".join(" ".join(words[i : i + 17]) + "." for i in (0, 17, 34)))
+    return made
+
+
 def thought(seed: int) -> str:
-    """About 4,000 tokens in steps of three sentences."""
-    rng = random.Random(seed)
-    words = rng.choices(TEXT.split(), k=WORDS_PER_ROW)
-    numbers = rng.choices(range(2, 999), k=WORDS_PER_ROW // 9)
-    words[::9] = [str(n) for n in [*numbers, 1]][: len(words[::9])]
-    sentences = [" ".join(words[i : i + 17]) + "." for i in range(0, len(words), 17)]
-    return "\n\n".join(" ".join(sentences[i : i + 3]) for i in range(0, len(sentences), 3))
+    """About 4,000 tokens."""
+    return "\n\n".join(random.Random(seed).choices(steps(), k=STEPS_PER_ROW))
 
 
 def rows(count: int) -> Iterator[Demonstration]:

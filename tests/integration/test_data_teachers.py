@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 import yaml
 
+from still_core.rollout.bank import RolloutBank
 from still_core.store import Store
 from still_core.store.bundle import read_rows_of
 
@@ -123,3 +124,30 @@ def test_an_endpoint_without_an_address_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "needs a model name and an endpoint" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_a_local_model_teaches_through_the_engines(tmp_path: Path) -> None:
+    source = {
+        "name": "sums",
+        "adapter": "miniature",
+        "path": "miniature:arithmetic/normal?count=8&seed=5",
+    }
+    teacher = {"name": "own", "kind": "local", "source": "miniature", "responses_per_problem": 2}
+    recipe = {
+        "base": "miniature",
+        "name": "local",
+        "engine": {"kind": "transformers"},
+        "problems": {"sources": [source], "benchmarks": []},
+        # Whatever it writes is a demonstration here, right or wrong.
+        "distil": {"teachers": [teacher], "max_tokens": 120},
+        "clean": {"rules": ["markup"]},
+    }
+    path = tmp_path / "local.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    _, errors = start(tmp_path, path).communicate(timeout=240)
+    bank = RolloutBank(Store(str(tmp_path / "store")))
+    drawn = list(bank.scan())
+    assert len(drawn) == 16, errors
+    assert {one.sample_index for one in drawn} == {0, 1}
+    assert all(one.outcome and one.token_ids for one in drawn)
