@@ -33,6 +33,8 @@ from still_core.verify.values import (
 MAX_SUM_TERMS = 1_000
 MAX_OPERATIONS = 12_000
 """Most node evaluations of one tree at one point (sums repeat their body)."""
+BITS_PER_OPERATION = 500
+"""At a higher precision an evaluation counts as several."""
 
 
 class Point:
@@ -61,7 +63,7 @@ def evaluate(node: Node, point: Point) -> Value:
         NoValueError: it has none here.
         CapError: a number or the work grows beyond a cap.
     """
-    point.operations += 1
+    point.operations += 1 + mp.prec // BITS_PER_OPERATION
     if point.operations > MAX_OPERATIONS:
         raise CapError("work_cap")
     handler = _HANDLERS.get(node.op)

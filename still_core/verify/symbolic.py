@@ -57,8 +57,9 @@ def _rewritten(node: Node) -> Node:
 def _plain(node: Node) -> bool:
     """Whether the arguments are rational numbers, for which no SymPy is needed."""
     plain = frozenset({"num", "neg", "add", "mul", "div", "call", "pow"})
+    calls = _DIVISORS | {"factorial", "binomial", "abs", "floor", "ceil"}
     return all(
-        part.op in plain and (part.op != "call" or part.name in _DIVISORS)
+        part.op in plain and (part.op != "call" or part.name in calls)
         for arg in node.args
         for part in arg.walk()
     )

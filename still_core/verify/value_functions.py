@@ -23,6 +23,8 @@ from still_core.verify.values import (
 )
 
 MAX_FACTORIAL = 2_000
+MAX_STEEP_BITS = 2_000
+"""Highest precision at which the gamma function and its kin are computed."""
 
 
 def _root(value: Value, degree: Value) -> Value:
@@ -37,7 +39,7 @@ def _root(value: Value, degree: Value) -> Value:
         return mpf(0)
     if is_whole(degree) and degree % 2 and mp.im(radicand) == 0 and mp.re(radicand) < 0:
         return -mp.power(-radicand, 1 / index)
-    if abs(1 / index) * (abs(mp.log(abs(radicand), 2)) + 10) > MAX_POWER:
+    if abs(1 / index) * (abs(int(mp.mag(radicand))) + 10) > MAX_POWER:
         raise CapError("exponent_cap")
     return mp.power(radicand, 1 / index)
 
@@ -102,10 +104,7 @@ def _factorial(value: Value) -> Value:
         if value > MAX_FACTORIAL:
             raise CapError("factorial_cap")
         return Fraction(factorial(int(value)))
-    number = inexact(value)
-    if abs(number) > MAX_FACTORIAL:
-        raise CapError("factorial_cap")
-    return mp.gamma(number + 1)
+    return mp.gamma(_bounded(value) + 1)
 
 
 def _binomial(top: Value, bottom: Value) -> Value:
@@ -118,10 +117,7 @@ def _binomial(top: Value, bottom: Value) -> Value:
         for index in range(int(bottom)):
             product *= (top - index) / (index + 1)
         return product
-    upper, lower = inexact(top), inexact(bottom)
-    if max(abs(upper), abs(lower)) > MAX_FACTORIAL:
-        raise CapError("factorial_cap")
-    return mp.binomial(upper, lower)
+    return mp.binomial(_bounded(top), _bounded(bottom))
 
 
 def _rational(values: tuple[Value, ...]) -> list[Fraction]:
@@ -209,9 +205,10 @@ def _trace(value: Value) -> Value:
 
 
 def _bounded(value: Value) -> Any:
+    """An argument of the gamma function and its kin, which are slow far out and at many digits."""
     number = inexact(value)
-    if abs(number) > MAX_FACTORIAL:
-        raise CapError("magnitude_cap")
+    if abs(number) > MAX_FACTORIAL or mp.prec > MAX_STEEP_BITS:
+        raise CapError("factorial_cap")
     return number
 
 

@@ -84,6 +84,7 @@ def power(base: Value, exponent: Value) -> Value:
         return _matrix_power(base, exponent)
     if isinstance(exponent, Grid):
         raise NoValueError("a matrix as exponent")
+    whole = None
     if isinstance(exponent, Fraction) and exponent.denominator == 1:
         whole = int(exponent)
         if not base and whole <= 0:
@@ -101,10 +102,10 @@ def power(base: Value, exponent: Value) -> Value:
         if mp.re(exponent) > 0:
             return mpf(0)
         raise NoValueError("division by zero")
-    size = abs(mp.log(abs(base), 2)) + 10
+    size = abs(int(mp.mag(base))) + 10
     if abs(exponent) * size > MAX_POWER:
         raise CapError("exponent_cap")
-    return mp.power(base, exponent)
+    return base**whole if whole is not None else mp.power(base, exponent)
 
 
 def _odd_power(base: Value, exponent: Value) -> Value | None:

@@ -17,15 +17,21 @@ ALLOWED_S = DEADLINE_S + 0.2
 
 
 def offences(
-    pool: VerifierPool, cases: Iterable[str], gold: str, canary: Path, *, enough: int = 10**9
+    pool: VerifierPool, cases: Iterable[str], gold: str, canary: Path, *, by_caller: bool = False
 ) -> list[str]:
-    """What went wrong, one line per case: late by the caller's clock, rewarded, or run."""
+    """What went wrong, one line per case: late, rewarded, or run.
+
+    Late is by the verdict's own clock, or `by_caller`, who also waits for a worker to start in
+    place of a killed one: on a loaded machine that says more of the load than of the pool.
+    """
     found: list[str] = []
-    pool.verify(Answer(id="first", gold="x", pred="y"))  # starts the worker
+    # Starts the worker, and has it import SymPy.
+    pool.verify(Answer(id="first", gold="x", pred=r"\gcd(x^2, xy)"))
     for case in cases:
         started = time.perf_counter()
         verdict = pool.verify(Answer(id="hostile", gold=gold, pred=case))
-        seconds = time.perf_counter() - started
+        waited = time.perf_counter() - started
+        seconds = waited if by_caller else min(waited, verdict.seconds)
         if seconds > ALLOWED_S:
             found.append(f"late by {seconds - DEADLINE_S:.2f} s: {case[:80]!r}")
         if verdict.outcome is Outcome.CORRECT:
@@ -35,8 +41,6 @@ def offences(
         if canary.exists():
             found.append(f"run: {case[:80]!r}")
             canary.unlink()
-        if len(found) >= enough:
-            break
     return found
 
 
@@ -71,7 +75,7 @@ def test_no_generated_case_of_50_000_is_late_rewarded_or_run(
 ) -> None:
     with VerifierPool(deadline_s=DEADLINE_S, memory_mb=512) as pool:
         cases = hostile.generated_cases(50_000, seed=2025)
-        assert offences(pool, cases, hostile.GOLD, tmp_path / "canary") == []
+        assert offences(pool, cases, hostile.GOLD, tmp_path / "canary", by_caller=True) == []
         assert len(pool.worker_pids()) == 1
 
 
