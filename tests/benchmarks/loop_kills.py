@@ -25,6 +25,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -144,7 +145,7 @@ def campaign(
 
 def with_server(place: Place, prefect: dict[str, str]) -> Place:
     """The same place with another Prefect server."""
-    return Place(folder=place.folder, ray=place.ray, store_root=place.store_root, prefect=prefect)
+    return replace(place, prefect=prefect)
 
 
 def table(records: list[LoopRecord]) -> Iterator[str]:

@@ -18,6 +18,7 @@ import pytest
 from still_core.store.crashpoint import CRASHPOINTS
 from tests.fixtures import crash_injection
 from tests.fixtures.crash_points import POINTS, CrashPoint, chosen, drawn
+from tests.fixtures.loop_campaign import LoopRecord, Place, disturb, undisturbed
 
 FAMILY = """
 import subprocess, sys, colorsys
@@ -72,3 +73,32 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def campaign(tmp_path: Path, variant: str, armed: list[str]) -> LoopRecord:
+    toy = Path(crash_injection.__file__).with_name("toy_loop.py")
+    place = Place(
+        folder=tmp_path / "loops",
+        ray=tmp_path / "ray",
+        store_root=lambda name: str(tmp_path / "stores" / name),
+        prefect={},
+        command=lambda folder, root: [sys.executable, str(toy), root, variant],
+    )
+    record = LoopRecord(kind="points", seed="0/0", store="local", server="none", armed=armed)
+    disturb(place, undisturbed(place, "undisturbed"), record, most_kills=10)
+    return record
+
+
+def test_a_killed_loop_is_started_again_until_it_ends_and_counted(tmp_path: Path) -> None:
+    armed = ["shard written, not acknowledged", "objects written, before the manifest"]
+    record = campaign(tmp_path, "good", armed)
+    assert record.failures == []
+    assert sorted(record.kills) == sorted(armed)
+    assert (record.starts, record.rollouts, record.lost, record.rows_twice) == (3, 12, 0, 0)
+    assert (record.tokens, record.tokens_again) == (12 * 8, 0)
+
+
+def test_a_loop_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
+    record = campaign(tmp_path, "early", ["before a shard is written"])
+    assert record.kills == ["before a shard is written"]
+    assert "is lost" in record.failures[0]
