@@ -135,9 +135,12 @@ class RolloutActor:
                     self._steps += 1
                     if finished:
                         with self._news:
+                            first = not self._outbox
                             self._outbox.extend(finished)
                             self._hungry = engine.pending() <= enough
-                            self._news.notify_all()
+                            # Waking the other thread for each would cost this one its turn.
+                            if first or self._hungry:
+                                self._news.notify_all()
         # The thread's end is reported to the pool, whatever its cause, out of memory included.
         except BaseException as error:
             self._phase = "failed"
