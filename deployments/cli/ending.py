@@ -17,11 +17,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 6.0
 """For the bank's last flush, for leases, and for Prefect to hear that the run was cut off."""
+DEAF_S = 1.5
+"""After which a main thread that did not heed the first signal gets another one."""
 KILL_ROUNDS = 20
 ADOPT_ORPHANS = 36
 """`PR_SET_CHILD_SUBREAPER` of Linux."""
@@ -58,7 +61,10 @@ def _end_after_grace(reading: int) -> None:
     _received.append(number)
     # What is torn down now complains at length; one line says all.
     logging.disable(logging.CRITICAL)
-    threading.Event().wait(GRACE_S)
+    time.sleep(DEAF_S)
+    # Blocked inside Ray, the main thread hears a `KeyboardInterrupt` and no other exception.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    time.sleep(GRACE_S - DEAF_S)
     _end(number)
 
 

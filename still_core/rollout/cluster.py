@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +44,8 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's default of 15 lets anything else on the machine starve engines and trainers.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray puts handlers of its own on SIGTERM, in Python and in C++ (which prints a dump).
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     # Local workers inherit this process's environment, so secrets are out of it while Ray starts.
     hidden = _hide_secrets() if not address else {}
     try:
@@ -61,6 +65,8 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
         ) from error
     finally:
         os.environ.update(hidden)
+        if threading.current_thread() is threading.main_thread() and on_sigterm is not None:
+            signal.signal(signal.SIGTERM, on_sigterm)
 
 
 def _start_local(num_cpus: float, temp_dir: str | None) -> None:

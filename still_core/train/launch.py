@@ -141,7 +141,7 @@ class _Attempt:
         self.id = uuid.uuid4().hex[:8]
         self.parts: dict[int, dict[int, Handle]] = {}
         self.last_step_at = time.monotonic()
-        self.took_steps = False
+        self.took_steps = self.stuck = False
         self.restarts, self.last_failure = restarts, last_failure
         self.places: list[RankPlace] = []
 
@@ -165,7 +165,8 @@ class _Attempt:
             forget_workers(self.id)
             for actor in actors:
                 ray.kill(actor)
-            self._kill_frozen()
+            if self.stuck:
+                self._kill_frozen()
             if group is not None:
                 ray.util.remove_placement_group(group)
 
@@ -211,6 +212,7 @@ class _Attempt:
 
     def _stuck(self, actors: list[Any]) -> str:
         """One line on where each rank stands; their stacks go to the log."""
+        self.stuck = True
         found = []
         for rank, (place, stacks) in enumerate(zip(self.places, _stacks(actors), strict=True)):
             name = f"rank {rank} (pid {place.pid} on {place.node})"
