@@ -53,6 +53,6 @@ def test_a_run_by_dpo_shares_all_up_to_exploration_and_adds_an_aligned_model(
         assert chosen.problem_digest == rejected.problem_digest
         assert chosen.outcome == "correct"
         assert rejected.outcome in ("wrong", "no_answer")
-    (aligned,) = store.list("align-model")
+    (aligned,) = (handle for handle in store.list("align-model") if handle.name == "align-model")
     curve = store.read_bytes(aligned, "metrics.jsonl").decode().splitlines()
     assert "rewards/margins" in json.loads(curve[0])
