@@ -278,7 +278,7 @@ def main() -> None:
     rows: list[dict[str, float]] = []
     with VerifierPool() as verifier:
         if not options.idle:
-            bench.problems = make_problems(64)
+            bench.problems = make_problems(16)
             bench.run_pair(verifier, -1)  # Starts the engines.
             bench.problems = make_problems(options.problems)
         for seed in range(options.pairs):
