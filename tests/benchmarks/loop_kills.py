@@ -207,6 +207,8 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Run what is missing and print the table; ends with 1 where something failed."""
     options = parsed()
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = Results(options.results.resolve())
     with tempfile.TemporaryDirectory(prefix="lk-") as scratch:
         folder = Path(scratch)
