@@ -112,7 +112,8 @@ def test_a_model_leads_forward_to_all_that_came_from_it_and_data_back_to_their_s
     from deployments.cli.lineage import lineage
 
     store = Store(finished_run.store)
-    (d0,), (d1,) = store.list("build-d0"), store.list("refine-demonstrations")
+    (d0,) = store.list("build-d0")
+    d1, *_of_other_thresholds = store.list("refine-demonstrations")
     models = [m for m in store.list("train-model") if m.name == "train-model"]
     (m1,) = (m for m in models if d0.digest in parents(store.manifest(m)))
     forward = {m.name for m in descendants(store, m1)}
