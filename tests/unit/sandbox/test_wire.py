@@ -161,13 +161,13 @@ def test_a_result_is_plain_json() -> None:
 
 
 class Absent:
-    """A backend that counts what is asked of it and has nothing to give."""
+    """A backend that has no cell left, and counts how often it is closed."""
 
     def __init__(self) -> None:
         self.closed = 0
 
     def spawn(self) -> Cell:
-        raise NotImplementedError("nothing here")
+        raise RuntimeError("no cell is left")
 
     def close(self) -> None:
         self.closed += 1
@@ -181,7 +181,7 @@ def test_another_backend_can_be_plugged_in() -> None:
         return made[-1]
 
     sandbox = Sandbox(backend=make)
-    with pytest.raises(NotImplementedError, match="nothing here"):
+    with pytest.raises(RuntimeError, match="no cell is left"):
         sandbox.run("1")
     sandbox.close()
     assert [each.closed for each in made] == [1]
