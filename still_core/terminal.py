@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from still_core.closing import Closing
 from still_core.progress import Progress
 
 LINE_EVERY_S = 10.0
 
 
-class TerminalProgress:
+class TerminalProgress(Closing):
     """A progress listener for people.
 
     Facts are printed behind the count: rollouts correct, tokens/s, loss, ... A stage whose count
@@ -47,17 +46,6 @@ class TerminalProgress:
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._task, self._stage = None, None, ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _draw(self, progress: Progress) -> None:
         if self._bar is None or self._task is None:

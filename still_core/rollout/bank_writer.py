@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
+from still_core.closing import Closing
 from still_core.errors import StoreError, explain
 from still_core.rollout.bank_rows import check_storable, rollout_columns, storable
 from still_core.rollout.rollout import Rollout
@@ -24,7 +24,7 @@ MERGE_FROM = 16
 MAX_MERGED = 64 * 2**20
 
 
-class BankWriter:
+class BankWriter(Closing):
     """Appends rollouts; a thread makes them durable within `flush_s`."""
 
     def __init__(
@@ -108,17 +108,6 @@ class BankWriter:
             self._thread.join()
             self.flush()
             self._merge_own()
-
-    def __enter__(self) -> BankWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         while True:

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from still_core.closing import Closing
 from still_core.errors import ConfigError, RolloutError, explain
 from still_core.heartbeat import WorkerState, forget_workers, watch_workers
 from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
@@ -53,7 +53,7 @@ class _Worker:
     last_failure: str = ""
 
 
-class RolloutPool:
+class RolloutPool(Closing):
     """Rollout actors behind submit, cancel and poll. One thread may use it."""
 
     def __init__(
@@ -256,17 +256,6 @@ class RolloutPool:
         self._workers.clear()
         self._requests.clear()
         self._home.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _require_current(self, request: RolloutRequest) -> None:
         for what, got, expected in (

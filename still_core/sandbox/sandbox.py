@@ -17,9 +17,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from still_core.closing import Closing
 from still_core.errors import ConfigError, explain
 from still_core.sandbox.bubblewrap import Backend, BubblewrapBackend
 from still_core.sandbox.cell import Cell, CellDied
@@ -31,7 +31,7 @@ REVIVAL_PAUSES_S = (0.05, 0.5, 0.0)
 """After a run whose place died under it, before the next try: others are dying with it."""
 
 
-class Sandbox:
+class Sandbox(Closing):
     """Runs code in isolation; every run in a place of its own that nothing else ever uses.
 
     Use from any number of threads. Pickles as its settings: a copy in another process (a Ray
@@ -99,17 +99,6 @@ class Sandbox:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings alone."""
         return _make, (self.limits, self._settings)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kill all that still runs. The sandbox can be used again: it starts anew."""
@@ -202,23 +191,12 @@ class Sandbox:
                 self._ready.append(self._backend.spawn())
 
 
-class SandboxSession:
+class SandboxSession(Closing):
     """Blocks of code that share their variables. One thread at a time."""
 
     def __init__(self, cell: Cell, timeout_s: float) -> None:
         self._cell = cell
         self._timeout_s = timeout_s
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def alive(self) -> bool:

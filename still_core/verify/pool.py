@@ -15,9 +15,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, NamedTuple
 
+from still_core.closing import Closing
 from still_core.errors import ConfigError, VerifierError, explain
 from still_core.problems.problem import AnswerKind
 from still_core.progress import Progress, ProgressListener
@@ -45,7 +45,7 @@ class _Request(NamedTuple):
     future: Future[tuple[Outcome, str]]
 
 
-class VerifierPool:
+class VerifierPool(Closing):
     """Judges answers; use as a context manager, or call `close`."""
 
     def __init__(
@@ -184,17 +184,6 @@ class VerifierPool:
         for thread in threads:
             thread.join()
         self._programs.close()
-
-    def __enter__(self) -> VerifierPool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- inside ------------------------------------------------------------------------------
 
