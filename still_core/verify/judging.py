@@ -15,6 +15,7 @@ from still_core.verify.fast_path import strip_typesetting
 from still_core.verify.nodes import CapError, Node, NotReadError
 from still_core.verify.reading import read
 from still_core.verify.symbolic import with_divisors
+from still_core.verify.units import is_unit_formula
 from still_core.verify.verdict import Outcome
 
 _TEXT_COMMAND = re.compile(r"\\(?:text[a-z]{0,4}|math[a-z]{2,4}|mbox|operatorname)(?![a-zA-Z])")
@@ -22,6 +23,12 @@ _PROSE = re.compile(r"[A-Za-z]{3}")
 _LOG = re.compile(r"\\log(?![a-zA-Z]|\s*_)")
 """A logarithm without base is natural, or to base 10: both are read."""
 _DECIMAL_COMMA = re.compile(r"[$\s]*-?\d+,\d+[$\s]*", re.ASCII)
+_PLAIN_UNITS = re.compile(
+    r"([$\s]*-?\d[\d.,]*)[\s~]*(?:\\[dt]?frac\{([A-Za-z]{1,3})\}\{([A-Za-z]{1,3}(?:\^\{?\d\}?)?)\}"
+    r"|([A-Za-z]{1,3}\s*/\s*[A-Za-z]{1,3}(?:\^\{?\d\}?)?))[$\s.]*",
+    re.ASCII,
+)
+"""A number and a quotient of two short words: `5 m/s^2`, `5\\frac{m}{s}`; variables or units."""
 _CLOCK = re.compile(
     r"[$\s]*(\d{1,2})(?::(\d\d))?(?::(\d\d))?\s*(?:\\text\{)?\s*([aApP]\.?[mM]\.?)?[}$\s.]*",
     re.ASCII,
@@ -96,7 +103,7 @@ def _as_words(text: str) -> str:
 
 
 def _readings(text: str) -> list[list[Node]]:
-    """The ways to read a text: as written, with loose division, with a decimal comma."""
+    """As written; with loose division; with a decimal comma; with letters as units."""
     readings: list[list[Node]] = []
     variants = [(text, False)]
     if "/" in text:
@@ -105,6 +112,10 @@ def _readings(text: str) -> list[list[Node]]:
         variants.append((_LOG.sub(r"\\lg ", text), False))
     if _DECIMAL_COMMA.fullmatch(text):
         variants.append((text.replace(",", "."), False))
+    if (plain := _PLAIN_UNITS.fullmatch(text)) is not None:
+        unit = plain[4] or f"{plain[2]}/{plain[3]}"
+        if is_unit_formula(unit):
+            variants.append((rf"{plain[1]}\text{{ {unit}}}", False))
     for variant, loose in variants:
         try:
             items = read(variant, loose_division=loose)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 MAX_DECIMAL_EXPONENT = 400
 """Largest exponent of scientific notation (1.5E300)."""
+_BASES = {
+    **{"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
+    **{"nine": "9", "ten": "10", "twelve": "12", "sixteen": "16"},
+}
 
 
 def read_numeral(reader: Reader, token: Token) -> Node:
@@ -21,6 +25,7 @@ def read_numeral(reader: Reader, token: Token) -> Node:
     if reader.is_op("_"):
         reader.at += 1
         base = reader.group_text()
+        base = _BASES.get(base.lower(), base)
         if not (base.isascii() and base.isdigit()) or not 2 <= int(base[:3]) <= 36:
             raise NotReadError("a number with a subscript that is no base")
         return Node("based", name=token.value, number=Fraction(int(base)))

@@ -79,6 +79,16 @@ _IN_BRACKETS = re.compile(
     r"([-+$\s]*[0-9]{0,40})\.([0-9]{0,40})\(([0-9]{1,40})\)([.$\s]*)", re.ASCII
 )
 _NUMBER_IN_BRACKETS = re.compile(r"\(\s*([0-9A-F]{1,40})\s*\)\s*(?=_)", re.ASCII)
+_UNIT_FRACTION = re.compile(
+    r"(?<=[\d}\s])\\frac\{((?:\\(?:text|mathrm)\{[^{}\\]{1,20}\}(?:\^\{?\d\}?)?){1,3})\}"
+    r"\{((?:\\(?:text|mathrm)\{[^{}\\]{1,20}\}(?:\^\{?\d\}?)?){1,3})\}"
+)
+_UNIT_VECTOR = re.compile(
+    r"\\(?:hat|vec|overrightarrow)\s*"
+    r"(?:\{\s*(?:\\(?:math)?bf\s*)?\{?\s*(?:\\([ij])math|([ijk]))\s*\}?\s*\}"
+    r"|\\([ij])math(?![a-zA-Z])|([ijk])(?![a-zA-Z]))"
+)
+_OHM = re.compile(r"(?<=\d)\s*\\Omega$")
 _ELLIPSIS = re.compile(r"\\[ch]?dots[mbco]?(?![a-zA-Z])|\.\.\.")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BINOMIALS = re.compile(r"\\[dt]binom(?![a-zA-Z])")
@@ -113,7 +123,23 @@ def clean(text: str) -> str:
     text = _ENVIRONMENT.sub(" ", _THIN.sub("", _THIN_COMMA.sub(",", text)))
     text = _DISPLAY.sub(" ", _ROW_GAP.sub("\0", text)).replace("\0", "\\\\ ")
     text = _GROUPED_COMMA.sub(",", text)
-    return _BINOMIALS.sub(r"\\binom", _FRACTIONS.sub(r"\\frac", text)).strip()
+    text = _BINOMIALS.sub(r"\\binom", _FRACTIONS.sub(r"\\frac", text)).strip()
+    return _unit_signs(_UNIT_VECTOR.sub(_unit_vector, text))
+
+
+def _unit_signs(text: str) -> str:
+    r"""Units in signs spelt as words: `\frac{\text{m}}{\text{s}}`, `5\Omega`."""
+    return _UNIT_FRACTION.sub(_unit_quotient, _OHM.sub(r"\\text{ ohm}", text))
+
+
+def _unit_quotient(match: re.Match[str]) -> str:
+    top, bottom = (re.sub(r"\\(?:text|mathrm)|[{}]", " ", part) for part in match.groups())
+    return rf"\text{{{' '.join(top.split())}/{' '.join(bottom.split())}}}"
+
+
+def _unit_vector(match: re.Match[str]) -> str:
+    r"""`\hat{\imath}` is `\mathbf{i}`."""
+    return rf"\mathbf{{{match[1] or match[2] or match[3] or match[4]}}}"
 
 
 def _repeating(match: re.Match[str]) -> str:
