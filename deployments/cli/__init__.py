@@ -44,6 +44,13 @@ GROUPS = {
             "regrade": ("bank:regrade", "Apply the present verifier to stored rollouts."),
         },
     ),
+    "store": (
+        "Look into the object store, and free what nothing needs.",
+        {
+            "ls": ("store:ls", "List published versions with their sizes."),
+            "gc": ("store:gc", "Name, and with --yes remove, what nothing needs."),
+        },
+    ),
     "model": (
         "Make models to start from.",
         {

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from still_core.errors import CheckpointError, explain
 from still_core.store.handle import Handle
+from still_core.store.retention import checkpoints_to_keep
 
 if TYPE_CHECKING:
     import torch
@@ -196,6 +197,40 @@ def read_checkpoint(store: Store, handle: Handle, *, job_digest: str) -> Checkpo
                 remedy="train under another name or version",
             )
         )
+    return found
+
+
+# --------------------------------------------------------------------------------------- forget
+
+
+def forget_checkpoints(store: Store, name: str, *, newest: int) -> list[Handle]:
+    """Forget all whole checkpoints under `name` but the `newest`, with the parts of the forgotten.
+
+    Parts of the oldest checkpoint that stays, or of later steps, stay: ranks may be about to
+    complete them. With `newest` 0 nothing stays. Files follow with the next `Store.gc`.
+    """
+    manifests = store.manifests(f"{name}/")
+    indexes = [m for m in manifests if m.name == name]
+    kept = checkpoints_to_keep(indexes, best=0, newest=newest) if newest else []
+    if newest and not kept:
+        return []
+    oldest = checkpoint_version(min(m.meta["step"] for m in kept)) if kept else ""
+    doomed = [m for m in manifests if not kept or (m.version < oldest and m not in kept)]
+    return store.forget(store.handle_of(m) for m in doomed)
+
+
+def checkpoints_of_published(store: Store) -> list[Handle]:
+    """Checkpoints, whole or in parts, whose job has published its model: nothing resumes from them.
+
+    A job forgets its own; these are of jobs that died between the two.
+    """
+    handles = store.list()
+    published = {(handle.name, handle.version) for handle in handles}
+    found = []
+    for handle in handles:
+        job, folder, rest = handle.name.partition("/checkpoints/")
+        if folder and (job, rest.partition("/")[0]) in published:
+            found.append(handle)
     return found
 
 

@@ -33,6 +33,7 @@ from still_core.train.checkpoint import (
     INDEX_FILE,
     Checkpoint,
     checkpoint_version,
+    forget_checkpoints,
     read_checkpoint,
 )
 from still_core.train.job import DpoJob, SftJob, folder_digest
@@ -61,7 +62,7 @@ def run_job(
     """Train and publish; the handle of the model.
 
     The same job published before is returned at once. A job that was cut off goes on from its last
-    whole checkpoint.
+    whole checkpoint. Once the model is published, its checkpoints are forgotten.
 
     Raises:
         ConflictError: another job was published under this name and version.
@@ -71,14 +72,16 @@ def run_job(
     job_digest = job.digest(model_digest)
     published = store.find(job.name, job.version)
     if published is not None:
-        return _same_job(store, published, job_digest)
+        model = _same_job(store, published, job_digest)
+        forget_checkpoints(store, job.checkpoints_name(), newest=0)
+        return model
     failures, failure = 0, ""
     while True:
         resume = latest_checkpoint(store, job, job_digest)
         digests = (model_digest, job_digest)
         attempt = _Attempt(job, store, digests, resume, progress, failures, failure)
         try:
-            return attempt.run()
+            model = attempt.run()
         except _RanksLost as lost:
             failures, failure = failures + 1, str(lost)
             # What fails by itself before its first step fails again: only lost ranks deserve more.
@@ -92,6 +95,9 @@ def run_job(
                     )
                 ) from lost
             logger.warning("training %s: %s; going on from the last checkpoint", job.name, lost)
+        else:
+            forget_checkpoints(store, job.checkpoints_name(), newest=0)
+            return model
 
 
 def latest_checkpoint(store: Store, job: SftJob | DpoJob, job_digest: str) -> Checkpoint | None:
@@ -288,6 +294,11 @@ class _Attempt:
             },
         )
         del self.parts[event.step]
+        forget_checkpoints(
+            self.store,
+            self.job.checkpoints_name(),
+            newest=self.job.resources.keep_checkpoints,
+        )
 
 
 class _Drained:

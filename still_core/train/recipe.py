@@ -136,6 +136,11 @@ class TrainResources(Section):
     checkpoint_every: int = Field(
         default=100, ge=0, description="Steps between checkpoints; 0 saves none before the end."
     )
+    keep_checkpoints: int = Field(
+        default=2,
+        ge=1,
+        description="Newest whole checkpoints kept until the model is published.",
+    )
     max_failures: int = Field(
         default=3, ge=0, description="Restarts from the last checkpoint allowed."
     )

@@ -159,6 +159,23 @@ def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
     assert model.digest == undisturbed.digest
 
 
+def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    killer = KillAt(10)
+    resources = RESOURCES.model_copy(
+        update={"checkpoint_every": 2, "keep_checkpoints": 1, "max_failures": 0}
+    )
+    job = sft_job(store, tiny_model_dir, resources=resources)
+    with pytest.raises(TrainingError, match="a rank died"):
+        train_sft(job, store, progress=killer)
+    left = store.list(job.checkpoints_name())
+    assert 1 <= sum(handle.name == job.checkpoints_name() for handle in left) <= 2
+    assert all(handle.version >= "step-00000006" for handle in left)
+    train_sft(job, store)
+    assert store.list(job.checkpoints_name()) == []
+
+
 def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
     store: Store, tiny_model_dir: Path
 ) -> None:
