@@ -166,7 +166,7 @@ MINIATURE_BENCHMARKS = {
 """Held-out problems by domain and level."""
 
 
-MINIATURE_POOL = {"arithmetic": 450, "puzzle": 150, "code": 150}
+MINIATURE_POOL = {"arithmetic": 300, "puzzle": 225, "code": 225}
 """Hard problems to explore, by domain."""
 
 
@@ -206,7 +206,7 @@ def miniature() -> Still2Recipe:
                     source=SourceSpec(
                         name=f"held-out-{domain}-{level}",
                         adapter="miniature",
-                        path=f"miniature:{domain}/{level}@held-out?count={count}&seed=2412",
+                        path=f"miniature:{domain}/{level}@held-out?count={count}&seed=3107",
                     ),
                 )
                 for domain, levels in MINIATURE_BENCHMARKS.items()
@@ -216,7 +216,7 @@ def miniature() -> Still2Recipe:
         pool=PoolRecipe(
             sources=tuple(f"explore-{domain}" for domain in MINIATURE_POOL),
             buckets=tuple(Bucket),
-            problems_per_round=250,
+            problems_per_round=120,
             retry_unsolved=False,
         ),
         distil=DistilRecipe(
