@@ -215,7 +215,9 @@ def forget_checkpoints(store: Store, name: str, *, newest: int) -> list[Handle]:
     if newest and not kept:
         return []
     oldest = checkpoint_version(min(m.meta["step"] for m in kept)) if kept else ""
-    doomed = [m for m in manifests if not kept or (m.version < oldest and m not in kept)]
+    doomed = [m for m in manifests if not kept or m.version < oldest]
+    # Whole ones first: an index whose parts are gone would be found, and refused.
+    doomed.sort(key=lambda m: m.name != name)
     return store.forget(store.handle_of(m) for m in doomed)
 
 
