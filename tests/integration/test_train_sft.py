@@ -199,7 +199,7 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
         model = train_sft(
             sft_job(store, tiny_model_dir, name=name, resources=ended), store, progress=heard
         )
-        assert heard.heard[1] in {5, 7, 9}, "it went on from the checkpoint of the other ranks"
+        assert heard.heard[1] in {3, 5, 7, 9}, "it went on from the checkpoint of the other ranks"
         assert losses(store, model) == pytest.approx(losses(store, one), abs=1e-5)
 
 
