@@ -81,15 +81,17 @@ class EvaluatedAnswer:
     ) -> EvaluatedAnswer:
         """The answer that a verified rollout gives to its problem.
 
+        A rollout from the bank may have been drawn for the same problem under another id.
+
         Raises:
             DataError: the rollout belongs to another problem or was never verified.
         """
-        if rollout.problem_id != problem.id or not rollout.outcome:
+        if rollout.problem_digest != problem.digest or not rollout.outcome:
             raise DataError(
                 explain(
                     "an evaluated answer needs a verified rollout of its problem",
-                    got=(rollout.problem_id, rollout.outcome),
-                    expected=problem.id,
+                    got=(rollout.problem_id, rollout.problem_digest[:16], rollout.outcome),
+                    expected=(problem.id, problem.digest[:16]),
                 )
             )
         return cls(

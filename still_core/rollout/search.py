@@ -199,6 +199,8 @@ class Campaign:
         self._owner, self._build, self._limit = owner, build, in_flight_limit
         self._abort_siblings, self._progress = abort_siblings, progress
         self._open: dict[str, ProblemSearch] = {}
+        self._first: dict[str, ProblemSearch] = {}
+        """Searches by their first rollout's identity: one problem may come under several ids."""
         self._by_rollout: dict[str, tuple[ProblemSearch, int]] = {}
         self._judged: SimpleQueue[tuple[Rollout, bool, Future[Verdict]]] = SimpleQueue()
         self._judging: set[str] = set()
@@ -212,6 +214,9 @@ class Campaign:
 
     def run(self, problems: Sequence[Problem]) -> list[ProblemSearch]:
         """Search all problems; the result is in their order.
+
+        Problems that ask for the very same rollouts (one problem under two ids, greedy decoding)
+        share one search.
 
         Raises:
             RolloutError: the engines can not go on.
@@ -234,19 +239,23 @@ class Campaign:
                 self._turn()
                 self._close_finished()
                 self._tell(len(problems))
+        found = [replace(self._first[each.ids[0]], problem=each.problem) for each in searches]
+        self._done = len(found)
+        self.tally.solved = sum(each.lowest_correct is not None for each in found)
         self.tally.seconds = time.monotonic() - self._started
         self._tell(len(problems), last=True)
-        return searches
+        return found
 
     def _admit(self, problems: Sequence[Problem]) -> list[ProblemSearch]:
-        """Open searches, filled from the bank as far as it goes."""
-        searches = [self._build(problem) for problem in problems]
+        """Open searches, filled from the bank as far as it goes; those of twins stay closed."""
+        built = [self._build(problem) for problem in problems]
+        searches = [s for s in built if self._first.setdefault(s.ids[0], s) is s]
         opened = {search.problem.id: search for search in searches}
         self._open.update(opened)
         self._wanting.update(opened)
         self._touched.update(opened)
         if self._bank is None:
-            return searches
+            return built
         places = {identity: (s, n) for s in searches for n, identity in enumerate(s.ids)}
         for identity, rollout in self._bank.get(list(places)).items():
             search, index = places[identity]
@@ -257,7 +266,7 @@ class Campaign:
                 search.running.add(index)
                 self._by_rollout[identity] = (search, index)
                 self._judge(rollout, from_bank=True)
-        return searches
+        return built
 
     def _launch(self) -> None:
         """Start attempts while the pool has room, problems with the fewest first.

@@ -153,7 +153,13 @@ def test_an_answer_takes_after_its_problem_and_rollout_and_survives_a_row() -> N
     assert EvaluatedAnswer.from_row({**unknown.to_row(), "difficulty": float("nan")}) == unknown
 
 
-@pytest.mark.parametrize("change", [{"problem_id": "s/2"}, {"outcome": ""}])
+def test_a_rollout_of_the_same_problem_under_another_id_answers_it_too() -> None:
+    banked = replace(ROLLOUT, problem_id="another-source/7")
+    made = EvaluatedAnswer.of(PROBLEM, banked, benchmark="b", level="hard", thought_tokens=4)
+    assert made.problem_id == PROBLEM.id
+
+
+@pytest.mark.parametrize("change", [{"problem_digest": "0" * 64}, {"outcome": ""}])
 def test_an_answer_refuses_strangers_and_the_unverified(change: dict[str, str]) -> None:
     with pytest.raises(DataError):
         EvaluatedAnswer.of(

@@ -387,3 +387,21 @@ def test_greedy_samples_of_other_seeds_and_rounds_come_from_the_bank() -> None:
 
     assert len(greedy(1, 1).drawn) == 3
     assert greedy(2, 5).drawn == []
+
+
+@pytest.mark.parametrize("bank", [None, MemoryBank()], ids=["no bank", "bank"])
+def test_one_problem_under_two_ids_is_drawn_once_and_answers_both(bank: MemoryBank | None) -> None:
+    (one, other) = make_problems(2)
+    twin = replace(one, id="twin")
+    pool = ScriptedPool({"p0": [0], "twin": [0]})
+    result = sample(
+        [one, other, twin],
+        pool,
+        bank,
+        ScriptedVerifier(),
+        Sampling(temperature=0.0, max_tokens=8),
+        prompt=PlainPrompt(),
+    )
+    assert [group.problem.id for group in result.groups] == ["p0", "p1", "twin"]
+    assert [group.num_correct for group in result.groups] == [1, 0, 1]
+    assert len(pool.drawn) == 2
