@@ -23,13 +23,19 @@ from tasks.demonstrations import (
 
 @subflow(name="imitate", run_name="imitate-{run.name}")
 def imitate(
-    run: Run, recipe: Still2Recipe, problems: Handle, fingerprints: Handle, backbone: Handle
+    run: Run,
+    recipe: Still2Recipe,
+    problems: Handle,
+    fingerprints: Handle,
+    backbone: Handle,
+    teacher_files: dict[str, dict[str, str]],
 ) -> tuple[list[Handle], Handle, Handle]:
     """The drafts, D_0 and M_1."""
     drafts = distil_demonstrations(
         store=run.store,
         problems=problems,
         distil=recipe.distil,
+        files=teacher_files,
         verify=recipe.verify,
         engine=recipe.engine,
         seed=recipe.seed,

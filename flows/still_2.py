@@ -63,7 +63,7 @@ def still_2(
             store=store, problems=problems, gate=recipe.problems.decontaminate
         )
         scores = [evaluated(run, recipe, problems, backbone, "M_0")]
-        drafts, d0, model = imitate(run, recipe, problems, fingerprints, backbone)
+        drafts, d0, model = imitate(run, recipe, problems, fingerprints, backbone, files.teachers)
         scores.append(evaluated(run, recipe, problems, model, "M_1"))
         data, models = [d0], [backbone, model]
         explorations: list[Handle] = []

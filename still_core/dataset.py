@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from still_core.distil.dataset import build_d0, publish_dataset
+from still_core.distil.dataset import build_d0, publish_dataset, read_demonstrations
 from still_core.distil.drafts import (
     Draft,
     DraftState,
@@ -23,6 +23,7 @@ from still_core.distil.drafts import (
     gather_responses,
     judge_drafts,
 )
+from still_core.distil.preferences import read_pairs
 from still_core.errors import ConfigError, DataError, MissingError, explain
 from still_core.identity import digest
 from still_core.problems.collect import SourceCount
@@ -36,7 +37,6 @@ from still_core.refine.clean import Refined
 from still_core.refine.funnel import Funnel
 from still_core.refine.lineage import dropped_from_rows, trace
 from still_core.refine.recipe import Teacher
-from still_core.responses.response import Demonstration
 from still_core.store.bundle import read_rows_of
 from still_core.store.handle import Handle
 from still_core.store.store import Store
@@ -231,6 +231,7 @@ def find_dataset(uri: str) -> tuple[Store, Handle]:
         named = [one for one in store.manifests("") if "data.parquet" in one.objects]
         tables = ("funnel.parquet", "dropped.parquet")
         sets = [one for one in named if all(table in one.objects for table in tables)]
+        sets = [one for one in sets if one.meta.get("method") != "dpo"]
         newest = max(sets, key=lambda one: str(one.created_at), default=None)
         found = store.find(newest.name, newest.version) if newest else None
     if found is None:
@@ -262,7 +263,10 @@ def describe_row(store: Store, handle: Handle, row: str) -> str:
     Raises:
         DataError: nothing in the data set has that number or id.
     """
-    kept = [Demonstration.from_row(one) for one in store.read_rows(handle)]
+    if store.manifest(handle).meta.get("method") == "dpo":
+        kept = [row for pair in read_pairs(store, handle) for row in (pair.chosen, pair.rejected)]
+    else:
+        kept = read_demonstrations(store, handle)
     row_id = kept[int(row)].id if row.isdigit() and int(row) < len(kept) else row
     dropped = dropped_from_rows(read_rows_of(store, handle, "dropped"))
     found = {one.id: one for one in (*kept, *(one.row for one in dropped))}

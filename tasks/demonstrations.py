@@ -51,6 +51,7 @@ def distil_demonstrations(
     *,
     problems: Handle,
     distil: DistilRecipe,
+    files: dict[str, dict[str, str]],
     verify: VerifyRecipe,
     engine: EngineRecipe,
     seed: int,

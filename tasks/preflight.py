@@ -6,6 +6,7 @@ recipe, store, resources -> checks -> digests of the files that the run reads
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from pathlib import Path
 from still_core.errors import ConfigError, StillError, explain
 from still_core.problems.recipe import SourceSpec
 from still_core.recipes.recipe import Resources, Still2Recipe
+from still_core.refine.recipe import DistilRecipe
 from still_core.store import Store
 from tasks.planning import current_plan
 
@@ -29,6 +31,8 @@ class InputFiles:
 
     problems: dict[str, str]
     backbone: dict[str, str]
+    teachers: dict[str, dict[str, str]]
+    """By the folder or name of each local teacher."""
     faults: tuple[str, ...] = ()
     """What is wrong; empty unless only planning."""
 
@@ -46,10 +50,12 @@ def preflight(recipe: Still2Recipe, store: str, resources: Resources) -> InputFi
     _checked(lambda: check_engine(recipe.engine.kind), keep)
     problems: dict[str, str] = {}
     backbone: dict[str, str] = {}
+    teachers: dict[str, dict[str, str]] = {}
     specs = [*recipe.problems.sources, *(b.source for b in recipe.problems.benchmarks)]
     _checked(lambda: problems.update(fingerprint_sources(specs)), keep)
     _checked(lambda: backbone.update(fingerprint_model(recipe.backbone.model)), keep)
-    return InputFiles(problems=problems, backbone=backbone, faults=tuple(faults))
+    _checked(lambda: teachers.update(fingerprint_teachers(recipe.distil)), keep)
+    return InputFiles(problems=problems, backbone=backbone, teachers=teachers, faults=tuple(faults))
 
 
 def _checked(check: Callable[[], None], keep: Callable[[str], None] | None) -> None:
@@ -85,6 +91,7 @@ def fingerprint_paths(paths: Iterable[str]) -> dict[str, str]:
         DataError: a remote place can not be read.
     """
     from still_core.problems.places import is_remote, remote_identity
+    from still_core.problems.rows import local_files
 
     found: dict[str, str] = {}
     for path in paths:
@@ -93,12 +100,17 @@ def fingerprint_paths(paths: Iterable[str]) -> dict[str, str]:
         if is_remote(path):
             found[path] = remote_identity(path)
             continue
-        place = Path(path).expanduser()
-        files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+        files = local_files(path)
+        if not files:
+            raise ConfigError(
+                explain("no data there", got=path, remedy="fix its path in the recipe")
+            )
+        # Rows of several files are named after their files.
+        folder = os.path.commonpath(files) if len(files) > 1 else files[0]
+        named = [os.path.relpath(p, folder) for p in files]
         try:
-            found[path] = hashlib.sha256(
-                "".join(file_digest(p) for p in files).encode()
-            ).hexdigest()
+            digests = [f"{name}\0{file_digest(p)}" for name, p in zip(named, files, strict=True)]
+            found[path] = hashlib.sha256("\n".join(digests).encode()).hexdigest()
         except OSError as error:
             raise ConfigError(
                 explain(
@@ -124,11 +136,19 @@ def fingerprint_model(model: str) -> dict[str, str]:
     elif Path(model).expanduser().is_dir():
         folder = Path(model).expanduser()
     elif model.startswith((".", "/", "~")):
-        raise ConfigError(explain("no model folder there", got=model, remedy="fix backbone.model"))
+        raise ConfigError(
+            explain("no model folder there", got=model, remedy="fix the path in the recipe")
+        )
     else:
         return {"hub": model}
     check_model_folder(folder)
     return {p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def fingerprint_teachers(distil: DistilRecipe) -> dict[str, dict[str, str]]:
+    """Digests of the local teachers' files, by teacher's source."""
+    local = [teacher.source for teacher in distil.teachers if teacher.kind == "local"]
+    return {source: fingerprint_model(source) for source in local}
 
 
 def file_digest(path: Path) -> str:

@@ -122,12 +122,12 @@ def regrade(
     deadline: Annotated[float, Parameter(help="Wall-clock seconds for one answer.")] = 2.0,
 ) -> None:
     """Judge stored rollouts by the present verifier; gold answers come from published problems."""
-    from still_core.verify import VERIFIER_VERSION, VerifierPool
+    from still_core.verify import VerifierPool
 
     with VerifierPool(workers=workers, deadline_s=deadline) as verifier:
         report = _open(store).regrade(verifier, asked=_filter(problem, policy, verdict, round))
     print(
-        f"verifier {VERIFIER_VERSION}: {report.num_in} rollouts = {report.unchanged} unchanged "
+        f"verifier {verifier.version}: {report.num_in} rollouts = {report.unchanged} unchanged "
         f"+ {sum(report.changed.values())} changed + {report.unknown_problem} of unknown problems"
     )
     for change, count in report.changed.items():

@@ -43,14 +43,17 @@ def build(
         Verifier processes.
     """
     from still_core.dataset import build_dataset, read_funnels
+    from still_core.identity import digest
     from still_core.recipes.loading import load_recipe, load_resources
     from still_core.store import Store
     from still_core.terminal import TerminalProgress
-    from tasks.preflight import fingerprint_sources
+    from tasks.preflight import fingerprint_sources, fingerprint_teachers
 
     loaded, resources = load_recipe(recipe, set or ()), load_resources(recipe, resource or ())
     benchmarks = [one.source for one in loaded.problems.benchmarks]
     files = fingerprint_sources([*loaded.problems.sources, *benchmarks])
+    for source, found in fingerprint_teachers(loaded.distil).items():
+        files[f"teacher {source}"] = digest(found)
     store = Store(out)
     with TerminalProgress() as progress:
 

@@ -10,6 +10,7 @@ what is finished stands in the store and in the bank.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -40,6 +41,8 @@ def end_on_signals() -> None:
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    # For a signal that comes where nobody has said `end_if_asked` yet.
+    atexit.register(end_if_asked)
     threading.Thread(target=_end_after_grace, args=(reading,), name="ending", daemon=True).start()
 
 

@@ -14,6 +14,8 @@ StoreRoot = Annotated[
     ),
 ]
 DEFAULT_STORE = ".still/store"
+LEAST_AGE_HOURS = 12.0
+"""A writer trusts that a file younger than this stays."""
 
 
 def ls(
@@ -37,6 +39,9 @@ def gc(
     min_age_hours: Annotated[
         float, Parameter(help="Spare files younger than this: a writer may still need them.")
     ] = 24.0,
+    idle: Annotated[
+        bool, Parameter(help="No run uses this store now; only then may younger ones go.")
+    ] = False,
 ) -> None:
     """Remove checkpoints of published models, files that nothing lists, and what dead writers left.
 
@@ -46,8 +51,16 @@ def gc(
     from still_core.store import Store
     from still_core.train.checkpoint import checkpoints_of_published
 
-    if not min_age_hours >= 0.0:
-        raise ConfigError(explain("--min-age-hours", got=min_age_hours, expected="0 or more"))
+    least = 0.0 if idle or not yes else LEAST_AGE_HOURS
+    if not min_age_hours >= least:
+        raise ConfigError(
+            explain(
+                "--min-age-hours",
+                got=min_age_hours,
+                expected=f"{least:g} or more",
+                remedy="add --idle once no run writes to this store",
+            )
+        )
     root = Store(store)
     doomed = set(checkpoints_of_published(root))
     keep = [handle for handle in root.list() if handle not in doomed]

@@ -73,14 +73,15 @@ def _clean(
 def _mixed(
     rows: list[Demonstration], dropped: list[Dropped], funnel: Funnel, recipe: MixRecipe
 ) -> Dataset:
-    if not rows:
-        reasons = ", ".join(f"{s.name}: {s.dropped}" for s in funnel.steps if s.dropped)
+    mixture = mix(rows, recipe)
+    if not mixture.kept:
+        steps = [*funnel.steps, *mixture.funnel.steps]
+        reasons = ", ".join(f"{s.name}: {s.dropped}" for s in steps if s.dropped)
         raise DataError(
             explain(
                 "no demonstration is left to train on", got=reasons, remedy="look at the funnel"
             )
         )
-    mixture = mix(rows, recipe)
     return Dataset(
         demonstrations=mixture.kept,
         dropped=[*dropped, *mixture.dropped],

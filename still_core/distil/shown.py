@@ -54,7 +54,9 @@ def length_histogram(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def perplexity_histogram(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Candidates by perplexity, in bins of a quarter of a doubling: they lie close to 1."""
-    bins = Counter(round(4 * math.log2(row["perplexity"])) for row in rows)
+    finite = [row["perplexity"] for row in rows if math.isfinite(row["perplexity"])]
+    bins = Counter(round(4 * math.log2(perplexity)) for perplexity in finite)
+    beyond = [{"perplexity": "inf", "candidates": len(rows) - len(finite)}]
     return [
         {"perplexity": f"{2 ** (step / 4):.2f}", "candidates": bins[step]} for step in sorted(bins)
-    ]
+    ] + (beyond if len(finite) < len(rows) else [])

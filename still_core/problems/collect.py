@@ -6,6 +6,7 @@ in = kept + quarantined + filtered, exactly, per source.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from still_core.errors import ConfigError, DataError, explain
 from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
 from still_core.problems.recipe import BenchmarkSpec, SourceSpec
-from still_core.problems.rows import Limits, MalformedRow, Quarantined, Row, read_rows
+from still_core.problems.rows import Limits, MalformedRow, Quarantined, Row, local_place, read_rows
 from still_core.problems.sources import Adapter, Context, Draft, FilteredRow, adapter
 from still_core.progress import Progress, ProgressListener
 
@@ -176,22 +177,36 @@ def _items(spec: SourceSpec, base: Path | None, limits: Limits | None) -> Iterat
         for problem in _miniature(spec):
             yield problem, []
         return
-    reader = adapter(spec.adapter)
+    reader, start = adapter(spec.adapter), _start_of(spec, base)
     for row in read_rows(spec.path, base=base, limits=limits):
         if isinstance(row, Quarantined):
-            yield replace(row, id=_row_id(spec, row))
+            yield replace(row, id=_row_id(spec, row, start))
         else:
-            yield _item(row, spec, reader)
+            yield _item(row, _row_id(spec, row, start), spec, reader)
 
 
-def _row_id(spec: SourceSpec, row: Row | Quarantined) -> str:
-    """`source/row`; sources of several files (a folder, an archive) need the file in it too."""
-    single = spec.path == row.file or row.file.endswith(spec.path)
-    place = str(row.index) if single else f"{row.file.rsplit('/', 1)[-1]}:{row.index}"
-    return f"{spec.name}/{place}"
+def _start_of(spec: SourceSpec, base: Path | None) -> str:
+    """The folder, archive or file that a source's names begin with; of a glob, the fixed folder."""
+    if spec.path.startswith("hf:"):
+        return spec.path
+    path = spec.path if "://" in spec.path else str(local_place(spec.path, base))
+    fixed, *varies = re.split(r"[*?\[]", path, maxsplit=1)
+    return fixed.rpartition("/")[0] if varies else fixed.rstrip("/")
 
 
-def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
+def _row_id(spec: SourceSpec, row: Row | Quarantined, start: str) -> str:
+    """`source/row`; sources of several files (a folder, an archive) need the file in it too.
+
+    The file stands with its folders below the source's own: MATH has an `algebra/1.json` and a
+    `geometry/1.json`.
+    """
+    if row.file in (spec.path, start):
+        return f"{spec.name}/{row.index}"
+    below = row.file.removeprefix(start).lstrip("/")
+    return f"{spec.name}/{below}:{row.index}"
+
+
+def _item(row: Row, row_id: str, spec: SourceSpec, reader: Adapter) -> Item:
     """One row through its adapter."""
     try:
         if not isinstance(row.value, dict) and reader.name not in LIST_ROWS:
@@ -199,7 +214,7 @@ def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
         draft = reader.read(row.value, Context(spec=spec, file=row.file))
     except FilteredRow as left_out:
         reason = str(left_out.args[0])
-        return LeftOut(id=_row_id(spec, row), file=row.file, line=row.line, reason=reason)
+        return LeftOut(id=row_id, file=row.file, line=row.line, reason=reason)
     except MalformedRow as bad:
         return Quarantined(
             file=row.file,
@@ -207,16 +222,16 @@ def _item(row: Row, spec: SourceSpec, reader: Adapter) -> Item:
             index=row.index,
             reason=str(bad.args[0]),
             detail=ascii(bad.args[1])[1:-1][:300],
-            id=_row_id(spec, row),
+            id=row_id,
         )
-    return _problem(row, spec, reader, draft)
+    return _problem(row, row_id, spec, reader, draft)
 
 
 def _problem(
-    row: Row, spec: SourceSpec, reader: Adapter, draft: Draft
+    row: Row, row_id: str, spec: SourceSpec, reader: Adapter, draft: Draft
 ) -> tuple[Problem, list[RawResponse]]:
     problem = Problem(
-        id=_row_id(spec, row),
+        id=row_id,
         statement=draft.statement,
         gold=draft.gold,
         kind=spec.kind or draft.kind,

@@ -5,8 +5,12 @@ Light on purpose: pydantic only, so that recipes and `still --help` import in mi
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections import Counter
+from typing import Self
 
+from pydantic import Field, model_validator
+
+from still_core.errors import ConfigError, explain
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.recipes.section import Section
 
@@ -95,3 +99,18 @@ class ProblemsRecipe(Section):
     benchmarks: tuple[BenchmarkSpec, ...] = Field(default=())
     filters: FilterRecipe = Field(default_factory=FilterRecipe)
     decontaminate: DecontaminateRecipe = Field(default_factory=DecontaminateRecipe)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        named = {
+            "sources": [source.name for source in self.sources],
+            "benchmarks": [benchmark.name for benchmark in self.benchmarks],
+            # Answers are told apart by problem id, which begins with the source's name.
+            "sources of benchmarks": [benchmark.source.name for benchmark in self.benchmarks],
+        }
+        for what, names in named.items():
+            if twice := sorted(name for name, n in Counter(names).items() if n > 1):
+                raise ConfigError(
+                    explain(f"two {what} of one name", got=twice, remedy="rename one")
+                )
+        return self

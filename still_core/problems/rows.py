@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import glob
 import gzip
 import io
 import json
@@ -127,19 +128,30 @@ def _files(path: str, base: Path | None) -> list[tuple[str, _Opener]]:
     if "://" in path:
         files = _remote_files(path)
     else:
-        local = Path(path) if base is None else base / path
-        if _is_glob(path):
-            paths = sorted((base or Path()).glob(path))
-        elif local.is_dir():
-            paths = sorted(p for p in local.rglob("*") if p.is_file() and _readable(p.name))
-        else:
-            paths = [local] if local.is_file() else []
-        files = [(str(p), _Opener(str(p))) for p in paths]
+        files = [(str(p), _Opener(str(p))) for p in local_files(path, base)]
     if not files:
         raise ConfigError(
             explain("no data there", got=path, expected=", ".join(SUFFIXES), remedy="fix the path")
         )
     return files
+
+
+def local_files(path: str, base: Path | None = None) -> list[Path]:
+    """The sorted files behind a local file, folder or glob; `~` is the home folder."""
+    place = local_place(path, base)
+    if _is_glob(path):
+        found = (Path(name) for name in glob.iglob(str(place), recursive=True))
+    elif place.is_dir():
+        found = place.rglob("*")
+    else:
+        return [place] if place.is_file() else []
+    return sorted(p for p in found if p.is_file() and _readable(p.name))
+
+
+def local_place(path: str, base: Path | None = None) -> Path:
+    """Where a local path of a recipe lies; a relative one starts from `base`."""
+    place = Path(path).expanduser()
+    return place if base is None else base / place
 
 
 def _remote_files(path: str) -> list[tuple[str, _Opener]]:

@@ -78,6 +78,24 @@ class Still2Recipe(Section):
     evaluate: EvaluateRecipe
 
     @model_validator(mode="after")
+    def _names_are_known(self) -> Still2Recipe:
+        sources = {source.name for source in self.problems.sources}
+        benchmarks = {benchmark.name for benchmark in self.problems.benchmarks}
+        asked = {name for teacher in self.distil.teachers for name in teacher.problems}
+        for field, names, known in (
+            ("evaluate.benchmarks", self.evaluate.benchmarks, benchmarks),
+            ("pool.sources", self.pool.sources, sources),
+            ("distil.teachers[].problems", asked, sources),
+        ):
+            if unknown := sorted(set(names) - known):
+                raise ConfigError(
+                    explain(
+                        f"{field} names what is not declared", got=unknown, expected=sorted(known)
+                    )
+                )
+        return self
+
+    @model_validator(mode="after")
     def _dpo_can_work(self) -> Still2Recipe:
         if self.self_improve.method != "dpo":
             return self

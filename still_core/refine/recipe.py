@@ -7,8 +7,10 @@ project's choice, made on real thoughts; `docs/reference/cleaning-rules.md` has 
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import combinations
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from still_core.errors import ConfigError, explain
 from still_core.recipes.section import Section
@@ -293,7 +295,9 @@ class Teacher(Section):
 class DistilRecipe(Section):
     """Distillation: teachers, and what becomes of thoughts without a solution."""
 
-    teachers: tuple[Teacher, ...] = Field(description="At least one.", min_length=1)
+    teachers: tuple[Teacher, ...] = Field(
+        description="At least one; several of files read different problem sources.", min_length=1
+    )
     complete_solutions: bool = Field(
         default=True,
         description="Let a fine-tuned model complete QwQ-style thoughts; False drops them.",
@@ -301,3 +305,19 @@ class DistilRecipe(Section):
     temperature: float = Field(default=0.6, ge=0.0, le=5.0, description="Of live teachers.")
     top_p: float = Field(default=0.95, gt=0.0, le=1.0, description="Of live teachers.")
     max_tokens: int = Field(default=20_000, ge=1, description="Longest response, in tokens.")
+
+    @model_validator(mode="after")
+    def _files_are_read_once(self) -> Self:
+        files = [teacher for teacher in self.teachers if teacher.kind == "file"]
+        for one, other in combinations(files, 2):
+            apart = one.problems and other.problems and not set(one.problems) & set(other.problems)
+            if not apart:
+                raise ConfigError(
+                    explain(
+                        "two teachers of files would take the same responses",
+                        got=[one.name, other.name],
+                        expected="problem sources of its own for each",
+                        remedy="set the teachers' `problems`",
+                    )
+                )
+        return self

@@ -69,7 +69,7 @@ def compose(
         scores: answers of the backbone, M_1, M_2, ...
         thought_check: tells sound thoughts from lucky ones, where the domain allows it.
     """
-    known = {problem.id: problem for problem in read_problems(store, problems)}
+    known = {problem.digest: problem for problem in read_problems(store, problems)}
     evaluations = _evaluations(store, data_sets, scores)
     data = ReportData(
         run=recipe.run_name(),
@@ -163,7 +163,7 @@ def _exploration(
 ) -> Exploration:
     found = read_exploration(store, handle)
     meta = store.manifest(handle).meta
-    sound = [thought_check(known[row["problem_id"]], row["text"]) for row in found.samples]
+    sound = [thought_check(known[row["problem_digest"]], row["text"]) for row in found.samples]
     checked = [verdict for verdict in sound if verdict is not None]
     return Exploration(
         round=found.round,
@@ -194,19 +194,20 @@ def _unsolved(
     solved: set[str] = set()
     for handle in explorations:
         for row in read_exploration(store, handle).groups:
-            attempts[row["problem_id"]] = attempts.get(row["problem_id"], 0) + row["attempts"]
+            digest = row["problem_digest"]
+            attempts[digest] = attempts.get(digest, 0) + row["attempts"]
             if row["solved"]:
-                solved.add(row["problem_id"])
+                solved.add(digest)
     return tuple(
         UnsolvedProblem(
-            problem_id=name,
-            statement=known[name].statement,
-            gold=known[name].gold,
-            domain=known[name].domain,
-            difficulty=known[name].level,
-            attempts=attempts[name],
+            problem_id=problem.id,
+            statement=problem.statement,
+            gold=problem.gold,
+            domain=problem.domain,
+            difficulty=problem.level,
+            attempts=attempts[problem.digest],
         )
-        for name in sorted(set(attempts) - solved)
+        for problem in sorted((known[d] for d in set(attempts) - solved), key=lambda p: p.id)
     )
 
 

@@ -61,6 +61,9 @@ class Bank(Protocol):
 class Verifier(Protocol):
     """Judges answers in the background (`still_core.verify.VerifierPool`)."""
 
+    version: str
+    """In every verdict; others' verdicts are given again."""
+
     def submit(self, answer: Any) -> Future[Verdict]:
         """Judge one `still_core.verify.Answer`."""
 
@@ -260,7 +263,7 @@ class Campaign:
         for identity, rollout in self._bank.get(list(places)).items():
             search, index = places[identity]
             self.tally.banked_rollouts += 1
-            if _is_current(rollout):
+            if self._is_current(rollout):
                 self._note(search, rollout, from_bank=True)
             else:
                 search.running.add(index)
@@ -368,6 +371,11 @@ class Campaign:
         if search.problem.id in self._open:
             self._wanting[search.problem.id] = self._touched[search.problem.id] = search
 
+    def _is_current(self, rollout: Rollout) -> bool:
+        """Whether the banked verdict is one that this verifier would give."""
+        judged = rollout.outcome not in ("", Outcome.ERROR)
+        return judged and rollout.verifier_version == self._verifier.version
+
     def _abort(self, search: ProblemSearch) -> None:
         """Cut running attempts that can not count any more.
 
@@ -473,13 +481,3 @@ def _template(prompt: str | PromptTemplate) -> PromptTemplate:
 
     template: PromptTemplate = named(prompt)
     return template
-
-
-def _is_current(rollout: Rollout) -> bool:
-    """Whether the banked verdict is one that the present verifier would give."""
-    from still_core.verify import VERIFIER_VERSION
-
-    return rollout.verifier_version == VERIFIER_VERSION and rollout.outcome not in (
-        "",
-        Outcome.ERROR,
-    )

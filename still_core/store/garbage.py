@@ -55,14 +55,19 @@ def collect_garbage(
         manifests: all that the store holds now.
         keep: what stays.
         dry_run: only name.
-        min_age_s: spare objects and unfinished writes younger than this, by the back end's clock.
+        min_age_s: spare versions, objects and unfinished writes younger than this, by the back
+            end's clock.
     """
     kept_keys = {manifest_key(handle.name, handle.version) for handle in keep}
+    now = backend.now()
     doomed: list[str] = []
     needed: set[str] = set()
     for manifest in manifests:
         key = manifest_key(manifest.name, manifest.version)
-        if key in kept_keys:
+        born = now if manifest.created_at is None else manifest.created_at.timestamp()
+        # Published since `keep` was listed, perhaps. A server's clock may run in whole seconds.
+        young = min_age_s > 0 and now - born < min_age_s
+        if key in kept_keys or young:
             needed.update(ref.key for ref in manifest.objects.values())
         else:
             doomed.append(key)
@@ -71,7 +76,7 @@ def collect_garbage(
         for key in doomed:
             backend.delete(key)
     crashpoint("mid-sweep")
-    now, orphans, num_bytes, too_young = backend.now(), [], 0, 0
+    orphans, num_bytes, too_young = [], 0, 0
     for stat in backend.scan("objects/"):
         if stat.key in needed:
             continue

@@ -13,7 +13,7 @@ pickled `.metadata` file; safetensors and JSON have nothing in them that can run
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,14 +203,22 @@ def read_checkpoint(store: Store, handle: Handle, *, job_digest: str) -> Checkpo
 # --------------------------------------------------------------------------------------- forget
 
 
-def forget_checkpoints(store: Store, name: str, *, newest: int) -> list[Handle]:
+def forget_checkpoints(
+    store: Store, name: str, *, newest: int, unused: Collection[str] = ()
+) -> list[Handle]:
     """Forget all whole checkpoints under `name` but the `newest`, with the parts of the forgotten.
 
     Parts of the oldest checkpoint that stays, or of later steps, stay: ranks may be about to
     complete them. With `newest` 0 nothing stays. Files follow with the next `Store.gc`.
+
+    Args:
+        store: holds the checkpoints.
+        name: of the job's checkpoints.
+        newest: how many stay.
+        unused: versions that were refused when the job resumed; they do not count as newest.
     """
     manifests = store.manifests(f"{name}/")
-    indexes = [m for m in manifests if m.name == name]
+    indexes = [m for m in manifests if m.name == name and m.version not in unused]
     kept = checkpoints_to_keep(indexes, best=0, newest=newest) if newest else []
     if newest and not kept:
         return []

@@ -71,15 +71,19 @@ def run_job(
     model_digest = job.model.digest if isinstance(job.model, Handle) else folder_digest(job.model)
     job_digest = job.digest(model_digest)
     published = store.find(job.name, job.version)
+    if published is not None and not store.exists(published):
+        # A file of it is lost: what stands there would win over the one made anew.
+        store.forget([published])
+        published = None
     if published is not None:
         model = _same_job(store, published, job_digest)
         forget_checkpoints(store, job.checkpoints_name(), newest=0)
         return model
     failures, failure = 0, ""
     while True:
-        resume = latest_checkpoint(store, job, job_digest)
+        resume, unused = latest_checkpoint(store, job, job_digest)
         digests = (model_digest, job_digest)
-        attempt = _Attempt(job, store, digests, resume, progress, failures, failure)
+        attempt = _Attempt(job, store, digests, resume, unused, progress, failures, failure)
         try:
             model = attempt.run()
         except _RanksLost as lost:
@@ -100,14 +104,17 @@ def run_job(
             return model
 
 
-def latest_checkpoint(store: Store, job: SftJob | DpoJob, job_digest: str) -> Checkpoint | None:
-    """The newest whole checkpoint of this very job, or None.
+def latest_checkpoint(
+    store: Store, job: SftJob | DpoJob, job_digest: str
+) -> tuple[Checkpoint | None, set[str]]:
+    """The newest whole checkpoint of this very job, or None, and the versions refused before it.
 
     A checkpoint that is refused (other job, damaged) is passed over for the one before it, with the
     reason logged.
     """
     name = job.checkpoints_name()
     handles = [h for h in store.list(name) if h.name == name]
+    refused_versions: set[str] = set()
     for handle in sorted(handles, key=lambda h: h.version, reverse=True):
         try:
             found = read_checkpoint(store, handle, job_digest=job_digest)
@@ -115,9 +122,10 @@ def latest_checkpoint(store: Store, job: SftJob | DpoJob, job_digest: str) -> Ch
                 store.fetch(part)
         except (CheckpointError, StoreError) as refused:
             logger.warning("checkpoint %s %s is not used: %s", handle.name, handle.version, refused)
+            refused_versions.add(handle.version)
             continue
-        return found
-    return None
+        return found, refused_versions
+    return None, refused_versions
 
 
 class _RanksLost(Exception):
@@ -137,13 +145,14 @@ class _Attempt:
         store: Store,
         digests: tuple[str, str],
         resume: Checkpoint | None,
+        unused: set[str],
         progress: ProgressListener | None,
         restarts: int,
         last_failure: str,
     ) -> None:
         self.job, self.store = job, store
         self.model_digest, self.job_digest = digests
-        self.resume, self.progress = resume, progress
+        self.resume, self.unused, self.progress = resume, unused, progress
         self.id = uuid.uuid4().hex[:8]
         self.parts: dict[int, dict[int, Handle]] = {}
         self.last_step_at = time.monotonic()
@@ -298,6 +307,7 @@ class _Attempt:
             self.store,
             self.job.checkpoints_name(),
             newest=self.job.resources.keep_checkpoints,
+            unused=self.unused,
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from still_core.closing import Closing
 from still_core.errors import ConfigError, VerifierError, explain
+from still_core.identity import digest
 from still_core.problems.problem import AnswerKind
 from still_core.progress import Progress, ProgressListener
 from still_core.verify.answer import VERIFIER_VERSION, Answer
@@ -31,6 +32,10 @@ from still_core.verify.verdict import Outcome, Verdict
 
 CACHED = frozenset({Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE})
 """Outcomes that depend on the pair alone; a time-out or an error may not happen again."""
+
+
+DEADLINE_S = 2.0
+CODE_DEADLINE_S = 20.0
 
 
 class _Work(NamedTuple):
@@ -52,10 +57,10 @@ class VerifierPool(Closing):
         self,
         *,
         workers: int = 1,
-        deadline_s: float = 2.0,
+        deadline_s: float = DEADLINE_S,
         memory_mb: int = 1024,
         conventions: Conventions | None = None,
-        code_deadline_s: float = 20.0,
+        code_deadline_s: float = CODE_DEADLINE_S,
         cache_size: int = 100_000,
         recycle_after: int = 5_000,
         worker_module: str = "still_core.verify.worker",
@@ -81,6 +86,11 @@ class VerifierPool(Closing):
                 )
             )
         self.conventions = conventions or Conventions()
+        settings = (self.conventions, deadline_s, code_deadline_s)
+        self.version = VERIFIER_VERSION
+        """In every verdict; other settings than the defaults may judge otherwise and mark it."""
+        if settings != (Conventions(), DEADLINE_S, CODE_DEADLINE_S):
+            self.version += f"+{digest(settings, length=8)}"
         self._deadline_s = deadline_s
         self._code_deadline_s = code_deadline_s
         self._programs = ProgramSandbox(memory_mb=memory_mb, warm=2 * workers)
@@ -192,7 +202,7 @@ class VerifierPool(Closing):
             outcome=outcome,
             extracted=prepared.extracted,
             rule=rule,
-            verifier_version=VERIFIER_VERSION,
+            verifier_version=self.version,
             seconds=time.perf_counter() - started,
         )
 

@@ -9,6 +9,7 @@ import pytest
 
 from flows.planning import plan_still_2
 from flows.still_2 import still_2
+from still_core.dataset import describe_row, find_dataset
 from still_core.distil.preferences import read_pairs
 from still_core.recipes.loading import load_recipe
 from still_core.recipes.recipe import Resources
@@ -53,6 +54,8 @@ def test_a_run_by_dpo_shares_all_up_to_exploration_and_adds_an_aligned_model(
         assert chosen.problem_digest == rejected.problem_digest
         assert chosen.outcome == "correct"
         assert rejected.outcome in ("wrong", "no_answer")
+    assert pairs[0].chosen.statement in describe_row(store, made, "0")
+    assert find_dataset(finished_run.store)[1].name != "build-pairs"
     (aligned,) = (handle for handle in store.list("align-model") if handle.name == "align-model")
     curve = store.read_bytes(aligned, "metrics.jsonl").decode().splitlines()
     assert "rewards/margins" in json.loads(curve[0])

@@ -47,6 +47,9 @@ def refused(*arguments: str) -> str:
         (["--resource", "train.num_ranks=0"], "train.num_ranks"),
         (["--set", "backbone.model=./nowhere"], "no model folder there"),
         (["--set", "problems.sources.0.path=nowhere.jsonl"], "nowhere.jsonl"),
+        (["--set", 'evaluate.benchmarks=["arithmetic-hrad"]'], "arithmetic-hrad"),
+        (["--set", 'pool.sources=["explore-maths"]'], "explore-maths"),
+        (["--set", "problems.benchmarks.1.name=arithmetic-normal"], "two benchmarks of one name"),
         (["--store", "/proc/still"], "/proc/still"),
     ],
 )

@@ -58,7 +58,7 @@ def test_gc_names_what_it_would_remove_and_removes_nothing(
 
 
 def test_gc_takes_the_checkpoints_of_published_models_and_no_others(store: Store) -> None:
-    still("gc", "--store", store.root, "--yes", "--min-age-hours", "0")
+    still("gc", "--store", store.root, "--yes", "--idle", "--min-age-hours", "0")
     names = {handle.name for handle in store.list()}
     assert names == {
         "train-model",
@@ -71,17 +71,36 @@ def test_gc_takes_the_checkpoints_of_published_models_and_no_others(store: Store
 
 def test_gc_spares_what_is_young(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     still("gc", "--store", store.root, "--yes")
-    assert "0 files" in capsys.readouterr().out
+    assert "0 versions, 0 files" in capsys.readouterr().out
+
+
+def test_what_is_published_while_gc_looks_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = Store.list
+
+    def list_then_publish(self: Store, name_prefix: str = "") -> list[Handle]:
+        found = listed(self, name_prefix)
+        Store(self.root).publish("train-model", "late", {"w": b"weights"}, meta={})
+        return found
+
+    monkeypatch.setattr(Store, "list", list_then_publish)
+    still("gc", "--store", store.root, "--yes")
+    late = store.find("train-model", "late")
+    assert late is not None
+    assert store.exists(late)
 
 
 # The words come from sys.argv, as for a user.
 @pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
-def test_a_negative_age_is_one_line(
-    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("words", [["--min-age-hours", "-1"], ["--yes", "--min-age-hours", "1"]])
+def test_an_age_at_which_a_writer_could_lose_files_is_one_line(
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
 ) -> None:
-    monkeypatch.setattr(
-        "sys.argv", ["still", "store", "gc", "--store", store.root, "--min-age-hours", "-1"]
-    )
+    monkeypatch.setattr("sys.argv", ["still", "store", "gc", "--store", store.root, *words])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

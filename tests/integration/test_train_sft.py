@@ -172,8 +172,14 @@ def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
     left = store.list(job.checkpoints_name())
     assert 1 <= sum(handle.name == job.checkpoints_name() for handle in left) <= 2
     assert all(handle.version >= "step-00000006" for handle in left)
-    train_sft(job, store)
+    model = train_sft(job, store)
     assert store.list(job.checkpoints_name()) == []
+
+    weights = store.manifest(model).objects["model.safetensors"]
+    store.backend.delete(weights.key)
+    again = train_sft(job, store)
+    assert again.digest == model.digest
+    assert store.exists(again), "a model that lost a file is made anew"
 
 
 def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(

@@ -21,17 +21,19 @@ def deaf(number, frame): pass
 def block():
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_lock(mutex)
+    print("ready", flush=True)
     libc.pthread_mutex_lock(mutex)
 def leave():
     try:
+        print("ready", flush=True)
         time.sleep(600)
     finally:
         print("put away", flush=True)
 def replaced():
     signal.signal(signal.SIGTERM, deaf)
+    print("ready", flush=True)
     while True:
         time.sleep(600)
-print("ready", flush=True)
 try:
     {"block": block, "leave": leave, "replaced": replaced}[sys.argv[1]]()
 finally:

@@ -24,6 +24,7 @@ from still_core.problems.recipe import (
     SourceSpec,
 )
 from still_core.progress import Progress
+from tasks.preflight import fingerprint_sources
 
 LONG = "In a bag there are {} red and {} blue marbles, and Ann draws two. What is the chance of {}?"
 
@@ -57,6 +58,30 @@ def test_ids_stay_unique_over_the_files_of_a_folder(tmp_path: Path) -> None:
     assert [p.id for p in found.problems] == [
         "s/a.jsonl:0", "s/a.jsonl:1", "s/b.jsonl:0", "s/b.jsonl:1",
     ]  # fmt: skip
+
+
+def test_files_of_one_name_in_two_folders_give_two_ids(tmp_path: Path) -> None:
+    for subject, first in (("algebra", 0), ("geometry", 3)):
+        (tmp_path / "MATH" / subject).mkdir(parents=True)
+        a_file(tmp_path / "MATH" / subject, "1.jsonl", math_rows(first + 1)[first:])
+    spec = SourceSpec(name="s", adapter="math", path="MATH")
+    ids = [p.id for p in collect([spec], base=tmp_path).problems]
+    assert ids == ["s/algebra/1.jsonl:0", "s/geometry/1.jsonl:0"]
+    globbed = SourceSpec(name="s", adapter="math", path="MATH/*/1.jsonl")
+    assert [p.id for p in collect([globbed], base=tmp_path).problems] == ids
+
+
+@pytest.mark.parametrize("path", ["{}/*.jsonl", "~/*.jsonl", "~/a.jsonl"])
+def test_what_a_run_fingerprints_is_what_it_reads(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = a_file(tmp_path, "a.jsonl", math_rows(1))
+    spec = SourceSpec(name="s", adapter="math", path=path.format(tmp_path))
+    assert len(collect([spec]).problems) == 1
+    before = fingerprint_sources([spec])
+    file.write_text(file.read_text() + json.dumps(math_rows(2)[1]) + "\n")
+    assert fingerprint_sources([spec]) != before
 
 
 def test_relative_paths_start_from_the_base(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ class ScriptedPool:
 class ScriptedVerifier:
     """Judges `good` correct, at once or late."""
 
+    version = VERIFIER_VERSION
+
     def __init__(self, *, lag: int = 0) -> None:
         self.lag, self.held, self.count = lag, [], 0
 
@@ -304,8 +306,6 @@ def test_after_a_crash_only_what_is_missing_is_drawn(crash_after: int) -> None:
 
 
 def test_verdicts_of_an_older_verifier_are_given_again_and_not_trusted() -> None:
-    from dataclasses import replace
-
     bank = MemoryBank()
     run(ScriptedPool({"p0": [2]}), 1, bank=bank)
     for identity, rollout in bank.rows.items():

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from still_core.errors import ConfigError
+from still_core.store import Store
 from still_core.store.handle import Handle
 from still_core.train import DpoJob, DpoRecipe, SftJob, SftRecipe, TrainResources
+from still_core.train.checkpoint import forget_checkpoints
 from still_core.train.job import folder_digest
 
 DATA = Handle(name="d", version="v", uri="u", digest="data")
@@ -77,6 +79,32 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"not a model folder.*safetensors"):
         folder_digest(tmp_path)
+
+
+def whole_checkpoint(store: Store, name: str, step: int) -> str:
+    version = f"step-{step:08d}-a"
+    parts = f"{name}/parts/rank-0-of-1"
+    store.publish(parts, version, {"shard": f"part {step}".encode()})
+    store.publish(name, version, {"index": f"index {step}".encode()}, meta={"step": step})
+    return version
+
+
+def test_the_newest_checkpoints_stay_with_their_parts_and_refused_ones_do_not_count(
+    tmp_path: Path,
+) -> None:
+    store, name = Store(tmp_path), JOB.checkpoints_name()
+    damaged = whole_checkpoint(store, name, 90)
+    for step in (10, 20, 30):
+        whole_checkpoint(store, name, step)
+        forget_checkpoints(store, name, newest=2, unused={damaged})
+    store.publish(f"{name}/parts/rank-0-of-1", "step-00000040-a", {"shard": b"in the making"})
+    forget_checkpoints(store, name, newest=2, unused={damaged})
+    steps = {(h.name == name, int(h.version[5:13])) for h in store.list(name)}
+    assert steps == {(whole, step) for whole in (True, False) for step in (20, 30, 90)} | {
+        (False, 40)
+    }
+    forget_checkpoints(store, name, newest=0)
+    assert store.list(name) == []
 
 
 def test_checkpoints_of_different_versions_lie_apart() -> None:

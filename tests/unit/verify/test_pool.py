@@ -16,7 +16,7 @@ import pytest
 
 from still_core.errors import ConfigError, VerifierError
 from still_core.problems.problem import AnswerKind
-from still_core.verify import Answer, Conventions, Outcome, VerifierPool
+from still_core.verify import VERIFIER_VERSION, Answer, Conventions, Outcome, VerifierPool
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,19 @@ def test_where_unboxed_is_never_an_answer_counts_inside_a_box_alone(
         verdict = strict.verify(answer(gold, pred, kind))
         assert (verdict.outcome, verdict.rule) == (Outcome.NO_ANSWER, "no_box")
         assert strict.verify(answer(gold, boxed, kind)).outcome is Outcome.CORRECT
+
+
+def test_settings_that_may_judge_otherwise_mark_the_version(pool: VerifierPool) -> None:
+    with VerifierPool(workers=2, conventions=Conventions()) as same:
+        assert same.version == pool.version == VERIFIER_VERSION
+    with (
+        VerifierPool(conventions=Conventions(rounding_digits=0)) as exact,
+        VerifierPool(deadline_s=9.0) as patient,
+    ):
+        versions = {VERIFIER_VERSION, exact.version, patient.version}
+        assert len(versions) == 3
+        verdict = exact.verify(Answer(id="a", gold=r"\frac{1}{3}", pred="0.33333"))
+        assert (verdict.outcome, verdict.verifier_version) == (Outcome.WRONG, exact.version)
 
 
 def test_asyncio_and_threads_get_the_same_verdicts_as_the_main_thread(pool: VerifierPool) -> None:
