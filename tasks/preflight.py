@@ -48,6 +48,7 @@ def preflight(recipe: Still2Recipe, store: str, resources: Resources) -> InputFi
     keep = faults.append if current_plan() is not None else None
     _checked(lambda: Store(store).check_writable(), keep)
     _checked(lambda: check_engine(recipe.engine.kind), keep)
+    _checked(lambda: check_pool(recipe), keep)
     problems: dict[str, str] = {}
     backbone: dict[str, str] = {}
     teachers: dict[str, dict[str, str]] = {}
@@ -74,6 +75,21 @@ def check_engine(kind: str) -> None:
             explain(
                 f"the engine {kind} is not installed",
                 remedy="make env (LOCK=gpu on GPU nodes), or --set engine.kind=transformers",
+            )
+        )
+
+
+def check_pool(recipe: Still2Recipe) -> None:
+    """Refuse rounds over problem sources that the recipe does not declare."""
+    declared = {source.name for source in recipe.problems.sources}
+    unknown = sorted(set(recipe.pool.sources) - declared)
+    if recipe.rounds and unknown:
+        raise ConfigError(
+            explain(
+                "pool.sources names what is not declared",
+                got=unknown,
+                expected=sorted(declared),
+                remedy="name sources of the recipe, or none for all",
             )
         )
 

@@ -151,10 +151,13 @@ def train_backbone(
 def save_backbone(model: Any, directory: Path) -> None:
     """Weights as float32 safetensors, config, generation config and tokenizer."""
     import torch
+    from transformers import AutoTokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
     model.to("cpu", torch.float32).save_pretrained(directory)
     build_tokenizer().save_pretrained(directory)
+    # Once more as training jobs write it: engines stay up where only the weights change.
+    AutoTokenizer.from_pretrained(directory).save_pretrained(directory)
 
 
 def _build_model(recipe: BackboneRecipe, seed: int) -> Any:

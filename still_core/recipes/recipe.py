@@ -84,7 +84,6 @@ class Still2Recipe(Section):
         asked = {name for teacher in self.distil.teachers for name in teacher.problems}
         for field, names, known in (
             ("evaluate.benchmarks", self.evaluate.benchmarks, benchmarks),
-            ("pool.sources", self.pool.sources, sources),
             ("distil.teachers[].problems", asked, sources),
         ):
             if unknown := sorted(set(names) - known):

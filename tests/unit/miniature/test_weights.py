@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from still_core.miniature.backbone import WEIGHTS, backbone_directory
 from still_core.miniature.problems import generate
 from still_core.miniature.tokenizer import ASSISTANT, END, USER
+from still_core.rollout.weights import shape_digest
 from still_core.verify.extraction import extract_final_answer
 
 pytestmark = pytest.mark.skipif(
@@ -50,3 +52,11 @@ def test_the_backbone_answers_two_terms_at_once_and_fails_on_nine(
 ) -> None:
     assert _accuracy(backbone, (2, 2), 25) >= 0.9
     assert _accuracy(backbone, (9, 13), 15) <= 0.1
+
+
+def test_a_trained_model_fits_the_engines_of_the_backbone(
+    backbone: tuple[Any, Any], tmp_path: Path
+) -> None:
+    for part in backbone:
+        part.save_pretrained(tmp_path)
+    assert shape_digest(tmp_path) == shape_digest(backbone_directory())
