@@ -13,7 +13,7 @@ from still_core.distil.dataset import read_demonstrations
 from still_core.errors import ConfigError
 from still_core.recipes.loading import load_recipe
 from still_core.responses.response import Origin
-from still_core.store import Store
+from still_core.store import Handle, Store
 from still_core.store.lineage import ancestors, descendants, parents
 from tests.flows.conftest import FinishedRun
 
@@ -65,13 +65,19 @@ def test_both_habits_of_teachers_reach_d0(finished_run: FinishedRun) -> None:
     assert authors == {"separate", "stream"}
 
 
+def first_refined(store: Store) -> Handle:
+    """D_1 of the finished run; other tests refine further sets in its store, later."""
+    made = store.manifests("refine-demonstrations/")
+    return store.handle_of(min(made, key=lambda one: str(one.created_at)))
+
+
 def test_what_exploration_found_is_in_d1_with_its_rollout_in_the_bank(
     finished_run: FinishedRun,
 ) -> None:
     from still_core.rollout.bank import RolloutBank
 
     store = Store(finished_run.store)
-    (d1,) = store.list("refine-demonstrations")
+    d1 = first_refined(store)
     explored = [r for r in read_demonstrations(store, d1) if r.origin is Origin.EXPLORED]
     assert explored
     rollouts = RolloutBank(store).get([row.source_row for row in explored])
@@ -113,7 +119,7 @@ def test_a_model_leads_forward_to_all_that_came_from_it_and_data_back_to_their_s
 
     store = Store(finished_run.store)
     (d0,) = store.list("build-d0")
-    d1, *_of_other_thresholds = store.list("refine-demonstrations")
+    d1 = first_refined(store)
     models = [m for m in store.list("train-model") if m.name == "train-model"]
     (m1,) = (m for m in models if d0.digest in parents(store.manifest(m)))
     forward = {m.name for m in descendants(store, m1)}
