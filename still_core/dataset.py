@@ -37,6 +37,7 @@ from still_core.refine.clean import Refined
 from still_core.refine.funnel import Funnel
 from still_core.refine.lineage import dropped_from_rows, trace
 from still_core.refine.recipe import Teacher
+from still_core.responses.response import Demonstration
 from still_core.store.bundle import read_rows_of
 from still_core.store.handle import Handle
 from still_core.store.store import Store
@@ -253,6 +254,13 @@ def read_funnels(store: Store, handle: Handle) -> dict[str, Funnel]:
     }
 
 
+def responses_of(store: Store, handle: Handle) -> list[Demonstration]:
+    """The demonstrations of a data set; of pairs for DPO, both sides, chosen first."""
+    if store.manifest(handle).meta.get("method") != "dpo":
+        return read_demonstrations(store, handle)
+    return [row for pair in read_pairs(store, handle) for row in (pair.chosen, pair.rejected)]
+
+
 def describe_row(store: Store, handle: Handle, row: str) -> str:
     """What became of one row: its text, where it comes from, and the rules it passed or failed.
 
@@ -263,10 +271,7 @@ def describe_row(store: Store, handle: Handle, row: str) -> str:
     Raises:
         DataError: nothing in the data set has that number or id.
     """
-    if store.manifest(handle).meta.get("method") == "dpo":
-        kept = [row for pair in read_pairs(store, handle) for row in (pair.chosen, pair.rejected)]
-    else:
-        kept = read_demonstrations(store, handle)
+    kept = responses_of(store, handle)
     row_id = kept[int(row)].id if row.isdigit() and int(row) < len(kept) else row
     dropped = dropped_from_rows(read_rows_of(store, handle, "dropped"))
     found = {one.id: one for one in (*kept, *(one.row for one in dropped))}

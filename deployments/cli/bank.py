@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+
 if TYPE_CHECKING:
     from still_core.rollout.bank import Filter, RolloutBank
 
-StoreRoot = Annotated[
-    str,
-    Parameter(
-        env_var="STILL_STORE", help="Root of the object store: a folder or s3://bucket/prefix."
-    ),
-]
 Problem = Annotated[str | None, Parameter(help="Problem id or digest.")]
 Policy = Annotated[str | None, Parameter(help="Policy digest, or its first digits.")]
 Verdict = Annotated[
@@ -25,8 +21,6 @@ Verdict = Annotated[
     Parameter(help="correct, wrong, no_answer, unparsable, timeout or error."),
 ]
 Round = Annotated[int | None, Parameter(help="Round of the policy that drew it; -1: backbone.")]
-
-DEFAULT_STORE = ".still/store"
 
 
 def ls(

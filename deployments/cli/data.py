@@ -166,8 +166,7 @@ def _training_problems(train: str) -> list[Problem]:
 
     if "/manifests/" not in train:
         return read_statements("train", train)
-    from still_core.dataset import find_dataset
+    from still_core.dataset import find_dataset, responses_of
     from still_core.problems.comparison import problems_of_rows
 
-    store, handle = find_dataset(train)
-    return problems_of_rows(store.read_rows(handle))
+    return problems_of_rows([row.to_row() for row in responses_of(*find_dataset(train))])

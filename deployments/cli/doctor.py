@@ -8,12 +8,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+
 
 def doctor(
     *,
-    store: Annotated[str, Parameter(help="Root of the object store that runs will use.")] = (
-        ".still/store"
-    ),
+    store: StoreRoot = DEFAULT_STORE,
     json: Annotated[bool, Parameter(negative="", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check versions, memory, cores, GPU, disk, store, Prefect and Ray.

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+
 
 def lineage(
     artefact: Annotated[
@@ -13,9 +15,7 @@ def lineage(
     ],
     /,
     *,
-    store: Annotated[
-        str, Parameter(help="Root of the object store: a folder or s3://bucket/prefix.")
-    ] = ".still/store",
+    store: StoreRoot = DEFAULT_STORE,
 ) -> None:
     """Print what it was made of, nearest first, all that came from it, and the rollouts it drew."""
     from still_core.rollout.bank import RolloutBank

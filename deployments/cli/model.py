@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
 from deployments.environment import prepare_environment
 
 
@@ -25,12 +26,11 @@ def small(
     print(folder)
 
 
-def backbone(*, steps: int = 0, store: str = ".still/store", device: str = "cpu") -> None:
+def backbone(*, steps: int = 0, store: StoreRoot = DEFAULT_STORE, device: str = "cpu") -> None:
     """School the miniature's backbone from nothing and print its folder.
 
     Args:
         steps: optimiser steps; 0 takes the recipe's.
-        store: root of the object store.
         device: torch device.
     """
     from still_core.miniature.recipe import BackboneRecipe

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from deployments.cli.ending import end_on_signals
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
 from deployments.environment import prepare_environment
 from still_core.recipes.loading import load_recipe, load_resources
 
@@ -20,9 +21,6 @@ Changes = Annotated[
     Parameter(
         name="--set", help="Change one recipe field: section.key=value. Repeatable.", negative=""
     ),
-]
-StoreRoot = Annotated[
-    str, Parameter(help="Root of the object store: a folder or s3://bucket/prefix.")
 ]
 ResourceChanges = Annotated[
     tuple[str, ...],
@@ -38,7 +36,7 @@ def run(
     *,
     recipe: Recipe = "miniature",
     set: Changes = (),
-    store: StoreRoot = ".still/store",
+    store: StoreRoot = DEFAULT_STORE,
     reports: Path = Path("reports"),
     resource: ResourceChanges = (),
 ) -> None:
@@ -60,7 +58,7 @@ def plan(
     *,
     recipe: Recipe = "miniature",
     set: Changes = (),
-    store: StoreRoot = ".still/store",
+    store: StoreRoot = DEFAULT_STORE,
     resource: ResourceChanges = (),
 ) -> None:
     """Print the DAG, what is cached and what will run, and what the run will cost."""

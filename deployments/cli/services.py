@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
 from deployments.environment import prepare_environment
 from deployments.services import start_services, stop_services
 
 FOLDER = Path(".still/services")
 
 
-def up(*, port: int = 4200, store: str = ".still/store") -> None:
+def up(*, port: int = 4200, store: StoreRoot = DEFAULT_STORE) -> None:
     """Start the Prefect server with its UI and a worker, and register the deployments.
 
     Args:
         port: where the server listens, on this machine alone.
-        store: root of the object store that deployed runs use.
     """
     prepare_environment()
     root = store if "://" in store else str(Path(store).absolute())

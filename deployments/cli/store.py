@@ -7,13 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-StoreRoot = Annotated[
-    str,
-    Parameter(
-        env_var="STILL_STORE", help="Root of the object store: a folder or s3://bucket/prefix."
-    ),
-]
-DEFAULT_STORE = ".still/store"
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+
 LEAST_AGE_HOURS = 12.0
 """A writer trusts that a file younger than this stays."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
 from still_core.heartbeat import StageState, State, read_heartbeats
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ _COLOURS = {
 def watch(
     run: Annotated[str, Parameter(help="Name of the run; the one heard of last if left out.")] = "",
     *,
-    store: Annotated[
-        str, Parameter(help="Root of the object store: a folder or s3://bucket/prefix.")
-    ] = ".still/store",
+    store: StoreRoot = DEFAULT_STORE,
     once: Annotated[bool, Parameter(help="Print one line per stage and end.")] = False,
 ) -> None:
     """Show the stages of a run as they go: done, rate, oldest request in flight, time left."""

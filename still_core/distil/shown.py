@@ -54,9 +54,11 @@ def length_histogram(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def perplexity_histogram(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Candidates by perplexity, in bins of a quarter of a doubling: they lie close to 1."""
-    finite = [row["perplexity"] for row in rows if math.isfinite(row["perplexity"])]
-    bins = Counter(round(4 * math.log2(perplexity)) for perplexity in finite)
-    beyond = [{"perplexity": "inf", "candidates": len(rows) - len(finite)}]
+    bins = Counter(
+        round(4 * math.log2(perplexity)) if math.isfinite(perplexity) else math.inf
+        for perplexity in (row["perplexity"] for row in rows)
+    )
     return [
-        {"perplexity": f"{2 ** (step / 4):.2f}", "candidates": bins[step]} for step in sorted(bins)
-    ] + (beyond if len(finite) < len(rows) else [])
+        {"perplexity": "inf" if step == math.inf else f"{2 ** (step / 4):.2f}", "candidates": count}
+        for step, count in sorted(bins.items())
+    ]

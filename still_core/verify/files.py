@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
+from still_core.closing import Closing
 from still_core.errors import ConfigError, explain
 from still_core.problems.problem import AnswerKind
 from still_core.verify.answer import Answer
@@ -150,23 +150,15 @@ def verify_file(
     return summary
 
 
-class _Aside:
+class _Aside(Closing):
     """A JSONL file that exists only once it has a row; an old one of the same name is removed."""
 
     def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
         self._path = path
         self._file: TextIO | None = None
 
-    def __enter__(self) -> _Aside:
-        self._path.unlink(missing_ok=True)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
 

@@ -28,14 +28,11 @@ from still_core.verify.code import ProgramSandbox, judge_code
 from still_core.verify.conventions import Conventions
 from still_core.verify.preparation import Prepared, prepare
 from still_core.verify.process import DeadlineExceeded, WorkerDied, WorkerProcess
+from still_core.verify.recipe import CODE_DEADLINE_S, DEADLINE_S
 from still_core.verify.verdict import Outcome, Verdict
 
 CACHED = frozenset({Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE})
 """Outcomes that depend on the pair alone; a time-out or an error may not happen again."""
-
-
-DEADLINE_S = 2.0
-CODE_DEADLINE_S = 20.0
 
 
 class _Work(NamedTuple):

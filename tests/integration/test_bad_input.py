@@ -50,6 +50,15 @@ def refused(*arguments: str) -> str:
         (["--set", 'evaluate.benchmarks=["arithmetic-hrad"]'], "arithmetic-hrad"),
         (["--set", 'pool.sources=["explore-maths"]'], "explore-maths"),
         (["--set", "problems.benchmarks.1.name=arithmetic-normal"], "two benchmarks of one name"),
+        (["--set", 'distil.teachers.0.problems=["sums"]'], "sums"),
+        (
+            [
+                *("--set", "distil.teachers.0.kind=file"),
+                *("--set", "distil.teachers.1.kind=file"),
+                *("--set", "distil.teachers.1.problems=[]"),
+            ],
+            "two teachers of files would take the same responses",
+        ),
         (["--store", "/proc/still"], "/proc/still"),
     ],
 )

@@ -302,8 +302,8 @@ FILES = _tries(
     {
         "shadow": "read('/etc/shadow')",
         "passwd": "read('/etc/passwd')",
-        "aws_credentials": "read('/root/.aws/credentials')",
-        "ssh_keys": "os.listdir('/root/.ssh')",
+        "aws_credentials": f"read({str(Path.home() / '.aws' / 'credentials')!r})",
+        "ssh_keys": f"os.listdir({str(Path.home() / '.ssh')!r})",
         "home": "os.listdir(os.path.expanduser('~root'))",
         "all_homes": "os.listdir('/home')",
         "init_environ": "read('/proc/1/environ')",

@@ -45,6 +45,14 @@ def test_ls_shows_sizes_and_takes_a_prefix(
     assert "0.02 MiB" in lines[-1]
 
 
+def test_the_store_of_the_environment_is_the_default(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILL_STORE", store.root)
+    still("ls", "train-model/checkpoints/v2")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_gc_names_what_it_would_remove_and_removes_nothing(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

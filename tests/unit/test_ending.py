@@ -71,6 +71,21 @@ def test_a_signal_ends_the_program_with_one_line_and_all_that_it_started(
     assert not any(is_alive(child) for child in below)
 
 
+def test_a_signal_before_anyone_asks_ends_all_the_same() -> None:
+    early = RUN[: RUN.index("try:\n    {")] + 'print("ready", flush=True)\ntime.sleep(600)\n'
+    with subprocess.Popen(
+        [sys.executable, "-c", early], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        below = wait_for_children(process.pid, count=4)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.endswith("\nstill: interrupted; the same command goes on from here\n")
+    assert not any(is_alive(child) for child in below)
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Killed ones may wait a moment to be collected."""
     try:

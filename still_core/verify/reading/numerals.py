@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from still_core.verify.nodes import Node, NotReadError, number
+from still_core.verify.nodes import Node, NotReadError, names, number
 from still_core.verify.reading.tokens import Token
 
 if TYPE_CHECKING:
@@ -14,8 +14,12 @@ if TYPE_CHECKING:
 MAX_DECIMAL_EXPONENT = 400
 """Largest exponent of scientific notation (1.5E300)."""
 _BASES = {
-    **{"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8"},
-    **{"nine": "9", "ten": "10", "twelve": "12", "sixteen": "16"},
+    word: str(base)
+    for base, word in (
+        *enumerate(names("two three four five six seven eight nine ten"), 2),
+        (12, "twelve"),
+        (16, "sixteen"),
+    )
 }
 
 

@@ -35,7 +35,7 @@ def test_a_work_folder_is_empty_and_goes_at_the_end(tmp_path: Path) -> None:
 def test_what_a_killed_rank_left_goes_with_the_next_rank(tmp_path: Path) -> None:
     with work_folder() as mine:
         subprocess.run([sys.executable, "-c", KILLED], check=False)
-        assert len(list(tmp_path.glob("*/work/model"))) == 1
+        assert len(list(tmp_path.rglob("model"))) == 1
         with work_folder():
-            assert list(tmp_path.glob("*/work/model")) == []
+            assert list(tmp_path.rglob("model")) == []
         assert mine.is_dir()
