@@ -7,6 +7,7 @@ ranks and many GPUs run the same lines.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -126,7 +127,10 @@ class TrainingRank:
 
     def run(self, assignment: Assignment) -> Handle | None:
         """Train to the end; rank 0 publishes the model and returns its handle."""
-        return train_rank(assignment, self.rank, self._tell)
+        try:
+            return train_rank(assignment, self.rank, self._tell)
+        finally:
+            gc.collect()  # trainers refer to themselves, and this process may wait for the next job
 
     def _tell(self, event: Event) -> None:
         with self._lock:
@@ -418,6 +422,9 @@ def _set_up(assignment: Assignment, place: Place) -> None:
     resources = place.resources
     torch.set_num_threads(resources.threads_per_rank)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # A debugging aid that comes with it, and fills each new tensor: the buffer of the chunked loss
+    # alone takes half of a small model's step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     host, _, port = assignment.master.rpartition(":")
     os.environ |= {
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
