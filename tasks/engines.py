@@ -1,10 +1,11 @@
-"""Rollout engines belong to the run: its first stage that rolls out starts them."""
+"""Workers belong to the run: the first stage that needs an engine or a rank starts it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from still_core.progress import ProgressListener
@@ -21,15 +22,28 @@ if TYPE_CHECKING:
     from still_core.verify import VerifierPool
 
 
+_inside: ContextVar[bool] = ContextVar("inside a block of workers", default=False)
+
+
 @contextmanager
-def engine_pools() -> Iterator[None]:
-    """Close every pool that a stage inside the block opened; costs nothing when all was cached."""
+def workers() -> Iterator[None]:
+    """End what stages inside the block left up: engines, and a rank for the next training job.
+
+    Of nested blocks the outermost ends them, so that several runs in one process share them. Costs
+    nothing when all was cached.
+    """
+    if _inside.get():
+        yield
+        return
+    outside = _inside.set(True)
     try:
         yield
     finally:
-        pools = sys.modules.get("still_core.rollout.pool")
-        if pools is not None:
+        _inside.reset(outside)
+        if (pools := sys.modules.get("still_core.rollout.pool")) is not None:
             pools.close_pools()
+        if (launch := sys.modules.get("still_core.train.launch")) is not None:
+            launch.end_ranks()
 
 
 def make_room(resources: Resources) -> None:

@@ -61,7 +61,7 @@ def train_model(
         version=version,
     )
     make_room(resources)
-    return train_sft(job, store, progress=listener(store, run))
+    return train_sft(job, store, progress=listener(store, run), keep_rank=True)
 
 
 @stage(version="2026.11.21", show=show_training)
@@ -100,4 +100,4 @@ def align_model(
         version=version,
     )
     make_room(resources)
-    return train_dpo(job, store, progress=listener(store, run))
+    return train_dpo(job, store, progress=listener(store, run), keep_rank=True)

@@ -30,18 +30,33 @@ __all__ = [
 ]
 
 
-def train_sft(job: SftJob, store: Store, *, progress: ProgressListener | None = None) -> Handle:
+def train_sft(
+    job: SftJob,
+    store: Store,
+    *,
+    progress: ProgressListener | None = None,
+    keep_rank: bool = False,
+) -> Handle:
     """Fine-tune on demonstrations through TRL's SFTTrainer on Ray; the handle of the new model.
 
-    See `still_core.train.launch.run_job` for resuming and errors.
+    See `still_core.train.launch.run_job` for the arguments, resuming and errors.
     """
     from still_core.train.launch import run_job
 
-    return run_job(job, store, progress=progress)
+    return run_job(job, store, progress=progress, keep_rank=keep_rank)
 
 
-def train_dpo(job: DpoJob, store: Store, *, progress: ProgressListener | None = None) -> Handle:
-    """Optimise preferences through TRL's DPOTrainer on Ray; the handle of the new model."""
+def train_dpo(
+    job: DpoJob,
+    store: Store,
+    *,
+    progress: ProgressListener | None = None,
+    keep_rank: bool = False,
+) -> Handle:
+    """Optimise preferences through TRL's DPOTrainer on Ray; the handle of the new model.
+
+    See `still_core.train.launch.run_job` for the arguments, resuming and errors.
+    """
     from still_core.train.launch import run_job
 
-    return run_job(job, store, progress=progress)
+    return run_job(job, store, progress=progress, keep_rank=keep_rank)

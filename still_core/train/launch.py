@@ -55,14 +55,28 @@ POLL_S = 0.2
 DEATH_NOTICE_S = 10.0
 """Within which Ray tells of a dead actor."""
 
+_kept: dict[TrainResources, Any] = {}
+"""The one rank that stays up for the next job, by the resources that it holds; see `end_ranks`."""
+
 
 def run_job(
-    job: SftJob | DpoJob, store: Store, *, progress: ProgressListener | None = None
+    job: SftJob | DpoJob,
+    store: Store,
+    *,
+    progress: ProgressListener | None = None,
+    keep_rank: bool = False,
 ) -> Handle:
     """Train and publish; the handle of the model.
 
     The same job published before is returned at once. A job that was cut off goes on from its last
     whole checkpoint. Once the model is published, its checkpoints are forgotten.
+
+    Args:
+        job: what to train.
+        store: where its inputs are and the model goes.
+        progress: told of every step.
+        keep_rank: leave a single rank on CPU up for the next job, until `end_ranks`; importing TRL
+            anew takes it 5 s. A rank on a GPU always ends: its memory is wanted elsewhere.
 
     Raises:
         ConflictError: another job was published under this name and version.
@@ -83,7 +97,9 @@ def run_job(
     while True:
         resume, unused = latest_checkpoint(store, job, job_digest)
         digests = (model_digest, job_digest)
-        attempt = _Attempt(job, store, digests, resume, unused, progress, failures, failure)
+        attempt = _Attempt(
+            job, store, digests, resume, unused, progress, failures, failure, keep_rank
+        )
         try:
             model = attempt.run()
         except _RanksLost as lost:
@@ -149,8 +165,10 @@ class _Attempt:
         progress: ProgressListener | None,
         restarts: int,
         last_failure: str,
+        keep_rank: bool,
     ) -> None:
         self.job, self.store = job, store
+        self.keep_rank = keep_rank and _may_stay(job.resources)
         self.model_digest, self.job_digest = digests
         self.resume, self.unused, self.progress = resume, unused, progress
         self.id = uuid.uuid4().hex[:8]
@@ -166,7 +184,10 @@ class _Attempt:
         actors, group = _start(self.job.resources)
         watch_workers(self.id, self._ranks)
         try:
-            return self._follow(actors)
+            model = self._follow(actors)
+            if self.keep_rank:
+                _kept[self.job.resources] = actors.pop()
+            return model
         except _RanksLost as lost:
             # The survivors of a dead rank fail in their next collective, often before the death is
             # known.
@@ -366,6 +387,36 @@ def _any_dead(actors: list[Any]) -> bool:
     return False
 
 
+def end_ranks() -> None:
+    """End the rank that a job of this process left up for the next one."""
+    import ray
+
+    while _kept:
+        actor = _kept.popitem()[1]
+        if ray.is_initialized():
+            ray.kill(actor)
+
+
+def _may_stay(resources: TrainResources) -> bool:
+    return resources.num_ranks == 1 and resources.gpus_per_rank == 0
+
+
+def _waiting_rank(resources: TrainResources) -> Any | None:
+    """The rank left by an earlier job where it fits this one and lives; else it is ended."""
+    import ray
+
+    actor = _kept.pop(resources, None)
+    end_ranks()
+    if actor is None:
+        return None
+    try:
+        ray.get(actor.place.remote(), timeout=DEATH_NOTICE_S)
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        ray.kill(actor)
+        return None
+    return actor
+
+
 def _start(resources: TrainResources) -> tuple[list[Any], Any]:
     """Start one actor per rank, all or none."""
     import ray
@@ -374,6 +425,9 @@ def _start(resources: TrainResources) -> tuple[list[Any], Any]:
     from still_core.rollout.cluster import connect
 
     connect()
+    waiting = _waiting_rank(resources)
+    if waiting is not None:
+        return [waiting], None
     options: dict[str, Any] = {
         "num_cpus": resources.cpus_per_rank,
         "num_gpus": resources.gpus_per_rank,

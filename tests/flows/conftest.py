@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +79,18 @@ def small_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def shared_workers(prefect_server: None) -> Iterator[None]:
+    """The flows of all tests use the same engines and ranks, one after the other."""
+    from tasks.engines import workers
+
+    with workers():
+        yield
+
+
+@pytest.fixture(scope="package")
 def finished_run(
-    small_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: None
+    small_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory, shared_workers: None
 ) -> FinishedRun:
     """The whole loop with every real part: Prefect, Ray, vLLM, TRL."""
     from flows.still_2 import still_2

@@ -20,6 +20,7 @@ from still_core.progress import Progress
 from still_core.store import Store
 from still_core.store.handle import Handle
 from still_core.train import SftJob, SftRecipe, TrainResources, train_sft
+from still_core.train.launch import end_ranks
 
 pytestmark = pytest.mark.integration
 
@@ -112,6 +113,24 @@ def test_the_same_job_gives_the_same_bytes_and_a_second_call_trains_nothing(
     heard: list[Progress] = []
     assert train_sft(sft_job(store, tiny_model_dir), store, progress=heard.append) == first
     assert heard == []
+
+
+def test_a_rank_that_stayed_up_trains_the_next_job_to_the_same_bytes(
+    store: Store, tiny_model_dir: Path
+) -> None:
+    fresh = train_sft(sft_job(store, tiny_model_dir), store)
+    try:
+        train_sft(sft_job(store, tiny_model_dir, seed=8, version="v2"), store, keep_rank=True)
+        (waiting,) = rank_processes()
+        again = train_sft(sft_job(store, tiny_model_dir, version="v3"), store, keep_rank=True)
+        assert rank_processes() == [waiting]
+        assert again.digest == fresh.digest
+        waiting.kill()
+        other = train_sft(sft_job(store, tiny_model_dir, version="v4"), store, keep_rank=True)
+        assert other.digest == fresh.digest
+    finally:
+        end_ranks()
+    assert psutil.wait_procs(rank_processes(), timeout=10)[1] == []
 
 
 def test_another_job_under_the_same_name_is_refused(store: Store, tiny_model_dir: Path) -> None:
