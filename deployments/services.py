@@ -58,6 +58,7 @@ def start_services(folder: Path, *, port: int, store: str) -> str:
         "STILL_STORE": store,
     }
     _refuse_taken_port(port)
+    _hear_interrupts()
     services = [
         _spawn(
             "server",
@@ -152,6 +153,12 @@ def _spawn(name: str, arguments: list[str], folder: Path, environment: dict[str,
             start_new_session=True,
         )
     return Service(name=name, pid=process.pid, started_at=psutil.Process(process.pid).create_time())
+
+
+def _hear_interrupts() -> None:
+    """A shell's background job ignores SIGINT, which its children inherit: workers end by one."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _refuse_taken_port(port: int) -> None:
