@@ -37,15 +37,15 @@ OFF = {"bf16": False, "gradient_checkpointing": False, "use_cpu": True, "report_
 OFF |= {"save_strategy": "no", "disable_tqdm": True, "logging_steps": 1, "max_length": None}
 
 
-def model() -> Qwen2ForCausalLM:
-    """1.4M parameters, the miniature's order of size."""
+def model(*, hidden: int = 160, layers: int = 4) -> Qwen2ForCausalLM:
+    """By default 1.4M parameters, the miniature's order of size."""
     torch.manual_seed(0)
     return Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=128,
-            hidden_size=160,
-            intermediate_size=480,
-            num_hidden_layers=4,
+            hidden_size=hidden,
+            intermediate_size=3 * hidden,
+            num_hidden_layers=layers,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=1_024,
@@ -308,6 +308,8 @@ def dpo(pairs: int) -> None:
 
 
 FSDP_STEPS = 6
+FSDP_SIZES = {"1.4M": (160, 4), "21M": (480, 7)}
+"""Hidden size and layers by the number of parameters."""
 
 
 def fsdp(pairs: int) -> None:
@@ -325,8 +327,8 @@ def fsdp(pairs: int) -> None:
         mesh = init_device_mesh("cpu", (1,))
         batch = torch.randint(7, 100, (32, 128))
 
-        def stepper(sharded: bool):
-            net = model()
+        def stepper(hidden: int, layers: int, *, sharded: bool):
+            net = model(hidden=hidden, layers=layers)
             if sharded:
                 for layer in net.model.layers:
                     fully_shard(layer, mesh=mesh)
@@ -340,12 +342,17 @@ def fsdp(pairs: int) -> None:
 
             return lambda: cpu_seconds(step)
 
-        sharded, plain = interleave(stepper(True), stepper(False), pairs=FSDP_STEPS * pairs)
+        rows = []
+        for size, shape in FSDP_SIZES.items():
+            sharded, plain = interleave(
+                stepper(*shape, sharded=True),
+                stepper(*shape, sharded=False),
+                pairs=FSDP_STEPS * pairs,
+            )
+            name = f"CPU seconds of a step, {size} parameters, plain / FSDP2"
+            rows.append(ratio_row(name, sharded, plain, ">= 0.95"))
         dist.destroy_process_group()
-    print_table(
-        "FSDP2 on one rank",
-        [ratio_row("CPU seconds of a step, plain / FSDP2", sharded, plain, ">= 0.95")],
-    )
+    print_table("FSDP2 on one rank", rows)
 
 
 BENCHMARKS = {
