@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -110,14 +110,15 @@ def ask_teacher(
     """
     from still_core.distil.teachers import Question, draw_responses, endpoint_pool
     from still_core.rollout.bank import RolloutBank
-    from still_core.rollout.pool import RolloutPool
+    from still_core.rollout.pool import acquire_pool
     from still_core.train.model_folder import model_folder
 
     remote = teacher.kind == "endpoint"
     with (
         endpoint_pool(teacher, resources.rollout)
         if remote
-        else RolloutPool(model_folder(teacher.source), engine, resources.rollout)
+        # In place of the run's own engines, which would keep its GPUs from it.
+        else nullcontext(acquire_pool(model_folder(teacher.source), engine, resources.rollout))
     ) as pool:
         return draw_responses(
             teacher,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -149,14 +150,16 @@ def decontaminate(
     from still_core.problems.decontaminate import decontaminate as compare
     from still_core.problems.decontaminate import require_clean
     from still_core.problems.recipe import DecontaminateRecipe
+    from still_core.whole_file import whole_file
 
     gate = DecontaminateRecipe(
         ngram=ngram, containment=containment, threshold=threshold, waiver=waiver
     )
-    report = compare(_training_problems(train), parse_benchmarks(benchmarks), recipe=gate)
-    print(report.to_markdown())
-    if out is not None:
-        write_overlaps(report, out)
+    with nullcontext() if out is None else whole_file(out) as file:
+        report = compare(_training_problems(train), parse_benchmarks(benchmarks), recipe=gate)
+        print(report.to_markdown())
+        if file is not None:
+            write_overlaps(report, file)
     require_clean(report, threshold=threshold, waiver=waiver)
 
 

@@ -241,13 +241,23 @@ class RolloutBank:
     def refresh(self) -> None:
         """Index the shards that appeared since the last look."""
         with self._lock:
-            fresh = [s for s in self._rollouts.shards() if s.filename not in self._index.shards]
-            for shard, table in zip(fresh, self._rollouts.read_light(fresh), strict=True):
-                if table is not None:
-                    self._index.add(shard, table)
-                elif shard.filename in self._rollouts.damaged:
-                    log.warning("bank: shard %s is damaged and left out", shard.filename)
+            for _ in range(VANISHED_RETRIES):
+                if not self._index_fresh():
+                    break
             self._refresh_verdicts()
+
+    def _index_fresh(self) -> bool:
+        """One look; True where a listed shard was merged away before it was read."""
+        vanished = False
+        fresh = [s for s in self._rollouts.shards() if s.filename not in self._index.shards]
+        for shard, table in zip(fresh, self._rollouts.read_light(fresh), strict=True):
+            if table is not None:
+                self._index.add(shard, table)
+            elif shard.filename in self._rollouts.damaged:
+                log.warning("bank: shard %s is damaged and left out", shard.filename)
+            else:
+                vanished = True
+        return vanished
 
     def gc(self, *, dry_run: bool = True, pack_bytes: int = PACK_BYTES) -> BankGarbage:
         """Merge small shards, drop duplicate rows, set damaged shards aside.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from still_core.errors import ConfigError, explain
 from still_core.rollout.bank_rows import rollout_schema, rows_of
+from still_core.whole_file import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +21,7 @@ def write_rollouts(path: Path, tables: Iterable[pa.Table]) -> int:
         how many rollouts.
 
     Raises:
-        ConfigError: the suffix is neither `.jsonl` nor `.parquet`.
+        ConfigError: the suffix is neither `.jsonl` nor `.parquet`, or `path` can not be written.
     """
     writers: dict[str, Callable[[Path, Iterable[pa.Table]], int]] = {
         ".jsonl": _write_jsonl,
@@ -33,14 +32,8 @@ def write_rollouts(path: Path, tables: Iterable[pa.Table]) -> int:
         raise ConfigError(
             explain("unknown export format", got=path.name, expected="*.jsonl or *.parquet")
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        count = write(staged, tables)
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return count
+    with whole_file(path) as staged:
+        return write(staged, tables)
 
 
 def _write_jsonl(path: Path, tables: Iterable[pa.Table]) -> int:

@@ -22,6 +22,13 @@ _WORKERS_NEED = (
 )
 """Secrets that workers do need: to fetch weights from the store, to ask an endpoint."""
 
+_STORE_ADDRESS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
+
 
 def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> None:
     """Join the cluster at `RAY_ADDRESS`, or start Ray on this machine; nothing if already joined.
@@ -90,11 +97,12 @@ def _start_local(num_cpus: float, temp_dir: str | None) -> None:
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables for an actor: `extra`, and the secrets that workers do need."""
-    present = {name: os.environ[name] for name in _WORKERS_NEED if name in os.environ}
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        if name in os.environ:
-            present[name] = os.environ[name]
+    """Environment variables for an actor: `extra`, and where the store is; no secret.
+
+    Ray writes them into its logs, which all may read. Secrets come with the node: a local Ray
+    inherits those that workers need, on a cluster they stand in the environment of every node.
+    """
+    present = {name: os.environ[name] for name in _STORE_ADDRESS if name in os.environ}
     return {**present, **extra}
 
 

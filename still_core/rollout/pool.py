@@ -94,6 +94,8 @@ class RolloutPool(Closing):
         self._home: dict[str, _Worker] = {}
         self._durations: deque[float] = deque(maxlen=512)
         self._tokenizer: Any = None
+        self._failure: RolloutError | None = None
+        """Raised by the next `poll`: the last one had rollouts to hand out."""
 
     @property
     def policy_digest(self) -> str:
@@ -189,8 +191,13 @@ class RolloutPool(Closing):
                 self._send(worker, Command(abort=running))
 
     def pending(self) -> int:
-        """Requests submitted, neither finished nor cancelled."""
-        return len(self._requests)
+        """Requests submitted, neither finished nor cancelled, and a failure not yet told."""
+        return len(self._requests) + (self._failure is not None)
+
+    def abandon(self) -> None:
+        """Forget all that is pending."""
+        self.cancel(list(self._requests))
+        self._failure = None
 
     def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
         """Rollouts that finished since the last call; waits up to `timeout_s` for the first.
@@ -200,6 +207,9 @@ class RolloutPool(Closing):
         """
         import ray
 
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
         if not self._requests:
             return []
         self._dispatch()
@@ -208,16 +218,29 @@ class RolloutPool(Closing):
         if ready:
             ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
         finished: list[Rollout] = []
+        failed: list[tuple[_Worker, str]] = []
         for ref in ready:
             worker = refs[ref]
             try:
                 report: Report = ray.get(ref)
             except (ray.exceptions.RayError, OSError) as error:
-                self._replace(worker, f"actor died: {_first_line(error)}")
+                failed.append((worker, f"actor died: {_first_line(error)}"))
                 continue
             finished.extend(self._absorb(worker, report))
-        self._check_deadlines()
-        self._dispatch()
+            if report.failure:
+                failed.append((worker, report.failure))
+            else:
+                self._collect(worker)
+        try:
+            for worker, cause in failed:
+                self._replace(worker, cause)
+            self._check_deadlines()
+            self._dispatch()
+        except RolloutError as error:
+            if not finished:
+                raise
+            # First what other workers have finished: it was paid for.
+            self._failure = error
         return finished
 
     def generate(self, requests: Iterable[RolloutRequest]) -> Iterator[Rollout]:
@@ -344,6 +367,8 @@ class RolloutPool(Closing):
     def _take_over(self, idle: _Worker) -> None:
         """Move whole problems from the tail of the longest queue to an idle worker."""
         donor = max(self._workers, key=lambda w: len(w.queue))
+        # One that was taken back may have ended at the other worker all the same.
+        donor.queue = deque(i for i in donor.queue if i in self._requests)
         if donor is idle or len(donor.queue) < 2:
             return
         wanted = len(donor.queue) // 2
@@ -408,10 +433,6 @@ class RolloutPool(Closing):
             self.tokens_generated += len(completion.token_ids)
             self._abort_doubles(identity)
             rollouts.append(self._label(request, completion))
-        if report.failure:
-            self._replace(worker, report.failure)
-        else:
-            self._collect(worker)
         return rollouts
 
     def _abort_doubles(self, identity: str) -> None:
@@ -440,11 +461,15 @@ class RolloutPool(Closing):
     def _check_deadlines(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
-            starting = worker.report is None or worker.report.phase == "starting"
-            if starting:
+            phase = "starting" if worker.report is None else worker.report.phase
+            limit = self.resources.stall_deadline_s
+            if phase == "loading weights":
+                # Fetches and reads as much as a start does.
+                limit = max(limit, self.resources.start_deadline_s)
+            if phase == "starting":
                 if now - worker.started > self.resources.start_deadline_s:
                     self._replace(worker, self._why_not_started(worker))
-            elif worker.in_flight and now - worker.advanced > self.resources.stall_deadline_s:
+            elif worker.in_flight and now - worker.advanced > limit:
                 seconds = round(now - worker.advanced)
                 where = self._where(worker)
                 self._replace(worker, f"no engine step for {seconds} s, stuck in {where}")
@@ -534,9 +559,7 @@ def acquire_pool(
             store_uri=store_uri,
         )
         return pool
-    if pool.pending():
-        # Left by a stage that ended in an error.
-        pool.cancel(list(pool._requests))
+    pool.abandon()  # what a stage left that ended in an error
     pool.load_weights(
         model_dir,
         policy_digest=policy_digest,

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from still_core.store.crashpoint import crashpoint
@@ -118,17 +118,22 @@ class ReadCache:
                 entries.append((found.st_mtime, found.st_size, entry.path))
         total = sum(size for _, size, _ in entries)
         if total > self._limit_bytes:
-            self._drop_stale_trees()
+            self.drop_trees(older_than_s=TREE_MIN_AGE_S)
         for _, size, path in sorted(entries)[:-1]:
             if total <= self._limit_bytes:
                 return
             Path(path).unlink(missing_ok=True)
             total -= size
 
-    def _drop_stale_trees(self) -> None:
-        """Folders that nobody fetched for a day: they share their bytes with the objects."""
+    def drop_trees(self, *, older_than_s: float, keep: Collection[str] = ()) -> None:
+        """Remove folders that nobody fetched for so long: they share their bytes with objects.
+
+        Args:
+            older_than_s: since the last fetch.
+            keep: digests whose folders stay.
+        """
         for tree in list(self._trees.iterdir()) if self._trees.is_dir() else []:
-            if time.time() - tree.stat().st_mtime > TREE_MIN_AGE_S:
+            if tree.name not in keep and time.time() - tree.stat().st_mtime > older_than_s:
                 _remove_tree(tree)
 
 

@@ -83,10 +83,15 @@ def collect_garbage(
         if now - stat.modified < min_age_s:
             too_young += 1
             continue
+        if not dry_run:
+            # A run that was resumed writes old objects anew before it publishes them.
+            again = backend.stat(stat.key)
+            if again is not None and backend.now() - again.modified < min_age_s:
+                too_young += 1
+                continue
+            backend.delete(stat.key)
         orphans.append(stat.key)
         num_bytes += stat.size
-        if not dry_run:
-            backend.delete(stat.key)
     return GarbageReport(
         manifests=tuple(doomed),
         objects=tuple(orphans),

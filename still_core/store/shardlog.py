@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import TYPE_CHECKING
 
-from still_core.errors import CorruptionError, MissingError
+from still_core.errors import CorruptionError, MissingError, StoreError, explain
 from still_core.store.crashpoint import crashpoint
 from still_core.store.manifest import ObjectRef
 from still_core.store.store import Store
@@ -103,7 +103,15 @@ class ShardLog:
         if apart:
             self._write_light(shard, columns)
         crashpoint("before-shard")
-        self._store.backend.create(self._key(shard.filename), data)
+        if not self._store.backend.create(self._key(shard.filename), data):
+            # The name holds the digest: what stands there is a damaged transfer of ours.
+            raise StoreError(
+                explain(
+                    "a shard of the bank was damaged on its way",
+                    got=self._key(shard.filename),
+                    remedy="nothing is lost: it is written again under another name",
+                )
+            )
         crashpoint("after-shard")
         return shard
 

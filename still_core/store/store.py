@@ -277,6 +277,14 @@ class Store:
         self._verified.add(ref.sha256)
         return path
 
+    def versions(self, name: str) -> builtins.list[str]:
+        """Versions published under exactly this name, sorted; their manifests are not read."""
+        check_name(name)
+        folder = f"manifests/{name}/"
+        files = [stat.key.removeprefix(folder) for stat in self._backend.scan(folder)]
+        own = [file for file in files if file.endswith(".json") and "/" not in file]
+        return sorted(file.removesuffix(".json") for file in own)
+
     def list(self, name_prefix: str = "") -> builtins.list[Handle]:
         """Handles of all published versions whose name begins with `name_prefix`."""
         return [self.handle_of(manifest) for manifest in self.manifests(name_prefix)]
@@ -346,13 +354,18 @@ class Store:
             dry_run: only name.
             min_age_s: files younger than this stay, since their manifest may be on its way.
         """
-        return collect_garbage(
+        report = collect_garbage(
             self._backend,
             self.manifests(),
             [*keep, *self._pointed()],
             dry_run=dry_run,
             min_age_s=min_age_s,
         )
+        if not dry_run:
+            # They share the bytes of a local store's objects, which would stay on the disk.
+            published = {manifest.digest for manifest in self.manifests()}
+            self._cache.drop_trees(older_than_s=min_age_s, keep=published)
+        return report
 
     def forget(self, handles: Iterable[Handle]) -> builtins.list[Handle]:
         """Remove the manifests of versions that no pointer leads to; `gc` then takes the files.

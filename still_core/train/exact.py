@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -96,6 +97,8 @@ class ExactTraining:
             state = schedule.resume.state()
             self._first_step = int(state["step"])
             self._history.rows = list(state["metrics"])
+            skipped = takewhile(lambda row: row["skipped"], reversed(self._history.rows))
+            self._history.skipped_in_a_row = sum(1 for _ in skipped)
 
     @property
     def metrics(self) -> list[dict[str, float]]:

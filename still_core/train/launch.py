@@ -55,8 +55,9 @@ POLL_S = 0.2
 DEATH_NOTICE_S = 10.0
 """Within which Ray tells of a dead actor."""
 
-_kept: dict[TrainResources, Any] = {}
-"""The one rank that stays up for the next job, by the resources that it holds; see `end_ranks`."""
+_kept: dict[tuple[str, TrainResources], Any] = {}
+"""The one rank that stays up for the next job, by Ray node and the resources that it holds; see
+`end_ranks`."""
 
 
 def run_job(
@@ -129,16 +130,18 @@ def latest_checkpoint(
     reason logged.
     """
     name = job.checkpoints_name()
-    handles = [h for h in store.list(name) if h.name == name]
     refused_versions: set[str] = set()
-    for handle in sorted(handles, key=lambda h: h.version, reverse=True):
+    for version in reversed(store.versions(name)):
         try:
+            handle = store.find(name, version)
+            if handle is None:  # forgotten meanwhile
+                continue
             found = read_checkpoint(store, handle, job_digest=job_digest)
             for part in found.parts:
                 store.fetch(part)
         except (CheckpointError, StoreError) as refused:
-            logger.warning("checkpoint %s %s is not used: %s", handle.name, handle.version, refused)
-            refused_versions.add(handle.version)
+            logger.warning("checkpoint %s %s is not used: %s", name, version, refused)
+            refused_versions.add(version)
             continue
         return found, refused_versions
     return None, refused_versions
@@ -186,7 +189,7 @@ class _Attempt:
         try:
             model = self._follow(actors)
             if self.keep_rank:
-                _kept[self.job.resources] = actors.pop()
+                _kept[_here(), self.job.resources] = actors.pop()
             return model
         except _RanksLost as lost:
             # The survivors of a dead rank fail in their next collective, often before the death is
@@ -262,11 +265,9 @@ class _Attempt:
     def _kill_frozen(self) -> None:
         """Ray asks a process to end; one that is frozen can not hear it."""
         import psutil
-        import ray
 
-        here = ray.get_runtime_context().get_node_id()
         for place in self.places:
-            if place.node_id == here:
+            if place.node_id == _here():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process = psutil.Process(place.pid)
                     if process.name().startswith("ray::Training"):
@@ -392,9 +393,17 @@ def end_ranks() -> None:
     import ray
 
     while _kept:
-        actor = _kept.popitem()[1]
-        if ray.is_initialized():
+        (node, _), actor = _kept.popitem()
+        # Ray may have been started anew since; then it has ended the actor itself.
+        if ray.is_initialized() and node == _here():
             ray.kill(actor)
+
+
+def _here() -> str:
+    """Ray's name of this process's node, another one whenever Ray starts anew."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def _may_stay(resources: TrainResources) -> bool:
@@ -405,7 +414,7 @@ def _waiting_rank(resources: TrainResources) -> Any | None:
     """The rank left by an earlier job where it fits this one and lives; else it is ended."""
     import ray
 
-    actor = _kept.pop(resources, None)
+    actor = _kept.pop((_here(), resources), None)
     end_ranks()
     if actor is None:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import threading
 import time
@@ -127,6 +128,7 @@ class TrainingRank:
 
     def run(self, assignment: Assignment) -> Handle | None:
         """Train to the end; rank 0 publishes the model and returns its handle."""
+        self.drain()  # what an earlier job of this process told too late
         try:
             return train_rank(assignment, self.rank, self._tell)
         finally:
@@ -215,8 +217,8 @@ class _Run:
         self.saver.start()
 
     def _save(self, step: int, staged: Staged, blocked_s: float) -> None:
+        directory = self.work / checkpoint_version(step)
         try:
-            directory = self.work / checkpoint_version(step)
             write_shard(staged, directory)
             part = self.store.publish_dir(
                 f"{self.assignment.job.checkpoints_name()}/parts/rank-{self.place.rank}"
@@ -231,6 +233,8 @@ class _Run:
             self.tell(
                 PartPublished(rank=self.place.rank, step=step, part=part, blocked_s=blocked_s)
             )
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _wait_for_save(self) -> None:
         if self.saver is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,16 +79,26 @@ def small_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="package")
-def shared_workers(prefect_server: None) -> Iterator[None]:
-    """The flows of all tests use the same engines and ranks, one after the other."""
+FOLDER = Path(__file__).parent
+_shared = ExitStack()
+
+
+@pytest.fixture(scope="session")
+def shared_workers(prefect_server: None) -> None:
+    """The flows of all tests in this folder use the same engines and ranks, one after the other."""
     from tasks.engines import workers
 
-    with workers():
-        yield
+    _shared.enter_context(workers())
 
 
-@pytest.fixture(scope="package")
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """No fixture lives as long as a folder without `__init__.py`."""
+    if nextitem is None or FOLDER not in nextitem.path.parents:
+        _shared.close()
+
+
+@pytest.fixture(scope="session")
 def finished_run(
     small_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory, shared_workers: None
 ) -> FinishedRun:

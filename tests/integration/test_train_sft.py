@@ -48,6 +48,8 @@ RECIPE = SftRecipe(
     max_length=120,
 )
 RESOURCES = TrainResources(threads_per_rank=1, micro_batch_tokens=500, checkpoint_every=4)
+SLOW = RESOURCES.model_copy(update={"micro_batch_tokens": 40, "checkpoint_every": 2})
+"""A row at a time: steps are heard of before many more are done."""
 
 
 def demonstrations(store: Store, *, num_rows: int = 60) -> Handle:
@@ -167,10 +169,11 @@ def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
     store_root: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     store = Store(store_root, cache=tmp_path / "cache")
-    undisturbed = train_sft(sft_job(store, tiny_model_dir, version="undisturbed"), store)
-    killer = KillAt(7, 10)
-    resources = RESOURCES.model_copy(update={"checkpoint_every": 2})
-    job = sft_job(store, tiny_model_dir, name="models/killed", resources=resources)
+    undisturbed = train_sft(
+        sft_job(store, tiny_model_dir, version="undisturbed", resources=SLOW), store
+    )
+    killer = KillAt(3, 7)
+    job = sft_job(store, tiny_model_dir, name="models/killed", resources=SLOW)
     model = train_sft(job, store, progress=killer)
     assert not killer.steps
     assert killer.heard[-1] == 12
@@ -181,16 +184,14 @@ def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
 def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
     store: Store, tiny_model_dir: Path
 ) -> None:
-    killer = KillAt(10)
-    resources = RESOURCES.model_copy(
-        update={"checkpoint_every": 2, "keep_checkpoints": 1, "max_failures": 0}
-    )
+    killer = KillAt(7)
+    resources = SLOW.model_copy(update={"keep_checkpoints": 1, "max_failures": 0})
     job = sft_job(store, tiny_model_dir, resources=resources)
     with pytest.raises(TrainingError, match="a rank died"):
         train_sft(job, store, progress=killer)
     left = store.list(job.checkpoints_name())
     assert 1 <= sum(handle.name == job.checkpoints_name() for handle in left) <= 2
-    assert all(handle.version >= "step-00000006" for handle in left)
+    assert all(handle.version >= "step-00000004" for handle in left)
     model = train_sft(job, store)
     assert store.list(job.checkpoints_name()) == []
 
@@ -205,9 +206,7 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
     store: Store, tiny_model_dir: Path
 ) -> None:
     one = train_sft(sft_job(store, tiny_model_dir, version="one"), store)
-    two_ranks = RESOURCES.model_copy(
-        update={"num_ranks": 2, "checkpoint_every": 2, "max_failures": 0}
-    )
+    two_ranks = SLOW.model_copy(update={"num_ranks": 2, "max_failures": 0})
     two = train_sft(sft_job(store, tiny_model_dir, name="models/2", resources=two_ranks), store)
     assert losses(store, two) == pytest.approx(losses(store, one), abs=1e-5)
     for first, then in ((2, 1), (1, 2)):
@@ -217,7 +216,7 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
             train_sft(
                 sft_job(store, tiny_model_dir, name=name, resources=begun),
                 store,
-                progress=KillAt(7),
+                progress=KillAt(5),
             )
         heard = KillAt()
         ended = begun.model_copy(update={"num_ranks": then})
@@ -231,9 +230,7 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
 def test_a_frozen_rank_is_named_and_ended_and_the_job_goes_on(
     store: Store, tiny_model_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    resources = RESOURCES.model_copy(
-        update={"num_ranks": 2, "checkpoint_every": 2, "stall_timeout_s": 3.0}
-    )
+    resources = SLOW.model_copy(update={"num_ranks": 2, "stall_timeout_s": 3.0})
     frozen: list[int] = []
 
     def freeze(progress: Progress) -> None:
@@ -249,7 +246,7 @@ def test_a_frozen_rank_is_named_and_ended_and_the_job_goes_on(
     assert not psutil.pid_exists(frozen[0])
 
 
-TWO_RANKS = RESOURCES.model_copy(update={"num_ranks": 2, "checkpoint_every": 1, "max_failures": 6})
+TWO_RANKS = SLOW.model_copy(update={"num_ranks": 2, "checkpoint_every": 1, "max_failures": 6})
 """A checkpoint after every step: most kills fall into a save."""
 
 
