@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import logging
 import os
 import stat as stat_bits
 import time
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -289,12 +291,21 @@ class Store:
         """Handles of all published versions whose name begins with `name_prefix`."""
         return [self.handle_of(manifest) for manifest in self.manifests(name_prefix)]
 
-    def manifests(self, name_prefix: str = "") -> builtins.list[Manifest]:
-        """Manifests of all published versions whose name begins with `name_prefix`."""
+    def manifests(
+        self, name_prefix: str = "", *, skip_damaged: bool = False
+    ) -> builtins.list[Manifest]:
+        """Manifests of all published versions whose name begins with `name_prefix`.
+
+        Args:
+            name_prefix: `a/` for all names below `a`.
+            skip_damaged: leave damaged ones out, each with a warning in the log.
+
+        Raises:
+            CorruptionError: a manifest is damaged.
+        """
         keys = [stat.key for stat in self._backend.scan(f"manifests/{name_prefix}")]
-        found = _in_parallel(
-            self._read_manifest_key, [key for key in keys if key.endswith(".json")]
-        )
+        read = self._read_sound_manifest if skip_damaged else self._read_manifest_key
+        found = _in_parallel(read, [key for key in keys if key.endswith(".json")])
         return [manifest for manifest in found if manifest is not None]
 
     def pointer(self, name: str) -> Handle | None:
@@ -411,6 +422,13 @@ class Store:
         try:
             return self._read_checked(key, lambda tagged: _parse(tagged, key))
         except MissingError:
+            return None
+
+    def _read_sound_manifest(self, key: str) -> Manifest | None:
+        try:
+            return self._read_manifest_key(key)
+        except CorruptionError as error:
+            logger.warning("left out: %s", error)
             return None
 
     def _require_manifest(self, name: str, version: str) -> Manifest:

@@ -217,7 +217,7 @@ def forget_checkpoints(
         newest: how many stay.
         unused: versions that were refused when the job resumed; they do not count as newest.
     """
-    manifests = store.manifests(f"{name}/")
+    manifests = store.manifests(f"{name}/", skip_damaged=True)
     indexes = [m for m in manifests if m.name == name and m.version not in unused]
     kept = checkpoints_to_keep(indexes, best=0, newest=newest) if newest else []
     if newest and not kept:

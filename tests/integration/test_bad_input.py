@@ -95,6 +95,14 @@ def test_an_incomplete_model_folder_is_refused_by_what_it_lacks(
     assert said in refused("run", *changes)
 
 
+def test_a_file_that_can_not_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"problem": "1+1", "answer": "2"}) + "\n", encoding="utf-8")
+    target, compared = "/proc/still/x.jsonl", ["--train", str(rows), "--benchmarks", f"own={rows}"]
+    assert target in refused("bank", "export", target, "--store", str(tmp_path / "store"))
+    assert target in refused("data", "decontaminate", *compared, "--out", target)
+
+
 def test_a_model_that_brings_code_is_refused(tmp_path: Path) -> None:
     model = tmp_path / "model"
     random_backbone(model, seed=0)

@@ -174,6 +174,37 @@ def test_a_restarted_worker_holds_the_current_weights_not_its_first(
     assert expected_text(requests[0]).startswith("policy-b")
 
 
+def test_an_engine_may_take_as_long_to_load_weights_as_to_start(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    other = make_model(tmp_path / "other")
+    (other / "seconds-to-load").write_text("3")
+    with make_pool(model_dir, num_actors=1, stall_deadline_s=1.0) as pool:
+        check_each_once(pool, make_requests(pool, 2, 2))
+        pool.load_weights(other, policy_digest="policy-b")
+        check_each_once(pool, make_requests(pool, 2, 2))
+        assert [worker.restarts for worker in pool.health()] == [0]
+
+
+def test_what_has_finished_comes_out_before_the_failure_that_ends_the_pool(
+    model_dir: Path,
+) -> None:
+    # Eight at once, each done after one step; the engine fails in the second, within 2 ms.
+    write_faults(model_dir, ["raise:2"])
+    finished = set()
+
+    def draw() -> None:
+        pool.submit(make_requests(pool, 24, 1))
+        while pool.pending():
+            finished.update(rollout.id for rollout in pool.poll())
+
+    with make_pool(model_dir, num_actors=1, max_restarts=0) as pool:
+        with pytest.raises(RolloutError, match="planned failure"):
+            draw()
+        assert pool.pending() == 0
+    assert len(finished) == 8
+
+
 def test_requests_for_other_weights_are_refused(model_dir: Path, tmp_path: Path) -> None:
     pool = make_pool(model_dir)
     stale = make_requests(pool, 1, 1)

@@ -222,6 +222,38 @@ def test_a_reader_survives_a_merge_under_its_hands(store: Store) -> None:
     assert len(list(reader.scan())) == 3
 
 
+def test_a_reader_that_listed_shards_before_a_merge_reads_the_merged_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3):
+        with RolloutBank(store).writer(owner="o") as writer:
+            writer.append(make_rollout(number))
+    reader = RolloutBank(store)
+    listed = reader._rollouts.shards()
+    RolloutBank(store).gc(dry_run=False)
+    looks = [listed]
+    shards = reader._rollouts.shards
+    monkeypatch.setattr(reader._rollouts, "shards", lambda: looks.pop() if looks else shards())
+    ids = [make_rollout(n).id for n in (1, 2, 3)]
+    assert list(reader.get(ids)) == ids
+
+
+def test_a_shard_that_the_store_refuses_is_not_durable_and_not_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o", flush_s=60) as writer:
+        writer.append(make_rollout(1))
+        with monkeypatch.context() as damaged:
+            damaged.setattr(store.backend, "create", lambda key, data: False)
+            with pytest.raises(StoreError, match="damaged on its way"):
+                writer.flush()
+        assert writer.num_durable == 0
+        writer.flush()
+        assert writer.num_durable == 1
+    assert [rollout.id for rollout in RolloutBank(store).scan()] == [make_rollout(1).id]
+
+
 def test_export_to_jsonl_and_parquet_is_read_by_pandas(store: Store, tmp_path: Path) -> None:
     bank = RolloutBank(store)
     with bank.writer(owner="o") as writer:

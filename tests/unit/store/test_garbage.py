@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from still_core.errors import ConfigError
 from still_core.store import Store
+from still_core.store.backend import Stat
 from still_core.store.lineage import ancestors, descendants
 from still_core.store.manifest import Manifest
 from still_core.store.retention import checkpoints_to_keep, retain_checkpoints
@@ -53,6 +56,34 @@ def test_young_files_without_a_manifest_are_spared(store: Store) -> None:
     store.backend.put("objects/" + "0" * 64, b"a writer is at work")
     report = store.gc(keep=[], dry_run=False)
     assert (report.objects, report.too_young) == ((), 1)
+
+
+def test_an_old_file_that_a_resumed_run_writes_anew_during_the_sweep_is_spared(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "objects/" + "0" * 64
+    store.backend.put(key, b"of a run that crashed")
+    time.sleep(3.1)
+    scan = store.backend.scan
+
+    def listed_and_resumed(prefix: str) -> Iterator[Stat]:
+        found = list(scan(prefix))
+        if prefix == "objects/":
+            store.backend.put(key, b"of a run that crashed")
+        return iter(found)
+
+    monkeypatch.setattr(store.backend, "scan", listed_and_resumed)
+    report = store.gc(keep=[], min_age_s=2, dry_run=False)
+    assert (report.objects, report.too_young) == ((), 1)
+    assert store.backend.stat(key) is not None
+
+
+def test_a_collection_takes_the_unpacked_folder_of_what_is_gone(store: Store) -> None:
+    keep, drop = (store.publish(name, "1", {"f": name.encode()}) for name in ("a", "b"))
+    stays, goes = store.fetch(keep), store.fetch(drop)
+    store.gc(keep=[keep], min_age_s=0, dry_run=False)
+    assert stays.is_dir()
+    assert not goes.exists()
 
 
 def test_staged_files_of_dead_writers_are_swept(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from still_core.errors import CheckpointError, StoreError
 from still_core.store import Handle, Store
+from still_core.store.manifest import manifest_key
 from still_core.train.checkpoint import (
     FORMAT,
     INDEX_FILE,
@@ -25,10 +26,14 @@ from still_core.train.checkpoint import (
     Checkpoint,
     Shards,
     Staged,
+    checkpoint_version,
+    forget_checkpoints,
     read_checkpoint,
     restore,
     write_shard,
 )
+from still_core.train.job import SftJob
+from still_core.train.launch import latest_checkpoint
 from still_core.train.recipe import SftRecipe, TrainResources
 from still_core.train.rows import TokenRow
 from still_core.train.sft import Place, sft_schedule, sft_trainer
@@ -63,6 +68,12 @@ class Keeper:
 
 
 def train(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None = None) -> Any:
+    trainer = ready(model_dir, tmp, keeper, resume)
+    trainer.train()
+    return trainer
+
+
+def ready(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None) -> Any:
     recipe = SftRecipe(
         dtype="float32", gradient_checkpointing=False, batch_size=4, epochs=3, learning_rate=1e-3
     )
@@ -81,7 +92,6 @@ def train(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None = None
     if resume is not None:
         schedule.resume = Shards.open([resume])
     trainer.follow(schedule, keeper, 0)
-    trainer.train()
     return trainer
 
 
@@ -332,3 +342,51 @@ def test_nothing_in_a_checkpoint_folder_can_run(
         (folder / name).write_bytes(bomb)
     load(folder, tiny_model_dir)
     assert not canary.exists()
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before_it(
+    saved: Path, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    rows = store.publish_table("rows", "1", [{"id": "a"}])
+    job = SftJob(
+        model=rows,
+        demonstrations=rows,
+        prompt="bare",
+        sft=SftRecipe(),
+        seed=0,
+        name="m",
+        version="v",
+    )
+    name = job.checkpoints_name()
+    for step in (2, 4):
+        part = store.publish_dir(
+            f"{name}/parts/rank-0-of-1", checkpoint_version(step), saved / f"step-{step}"
+        )
+        index = Checkpoint(job_digest=JOB, step=step, parts=(part,))
+        store.publish(
+            name, checkpoint_version(step), {INDEX_FILE: index.to_json()}, meta={"step": step}
+        )
+    newest = tmp_path / "store" / manifest_key(name, checkpoint_version(4))
+    newest.chmod(0o644)
+    newest.write_bytes(b"{")
+
+    found, refused = latest_checkpoint(store, job, JOB)
+
+    assert found is not None
+    assert (found.step, refused) == (2, {checkpoint_version(4)})
+    # While the job trains on, old ones are still forgotten.
+    forget_checkpoints(store, name, newest=1, unused=refused)
+    assert checkpoint_version(2) in store.versions(name)
+
+
+def test_steps_left_out_in_a_row_are_counted_on_after_a_resume(
+    saved: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    folder = copy(saved / "step-4", tmp_path / "step-4")
+    state = json.loads((folder / STATE_FILE).read_text())
+    for row, skipped in zip(state["metrics"], (1, 0, 1, 1), strict=True):
+        row["skipped"] = skipped
+    (folder / STATE_FILE).write_text(json.dumps(state))
+    trainer = ready(tiny_model_dir, tmp_path, Keeper(tmp_path), folder)
+    assert trainer._history.skipped_in_a_row == 2
