@@ -28,7 +28,7 @@ from still_core.recipes.recipe import Resources, Still2Recipe
 from still_core.store.handle import Handle
 from tasks.backbone import publish_backbone
 from tasks.demonstrations import fingerprint_benchmarks
-from tasks.engines import workers
+from tasks.engines import workers_of_run
 from tasks.explore import pool_is_exhausted
 from tasks.mistakes import state_mistakes_in_one_line
 from tasks.preflight import preflight
@@ -56,7 +56,7 @@ def still_2(
     state_mistakes_in_one_line()
     run = Run(name=recipe.run_name(), store=store, resources=resources)
     files = preflight(recipe, store, resources)
-    with stage_log() as stages, stall_limit(resources.stage_stall_s), workers():
+    with stage_log() as stages, stall_limit(resources.stage_stall_s), workers_of_run():
         problems = collect_problems(store=store, problems=recipe.problems, files=files.problems)
         backbone = publish_backbone(store=store, model=recipe.backbone.model, files=files.backbone)
         fingerprints = fingerprint_benchmarks(

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from still_core.verify import VerifierPool
 
 
-_inside: ContextVar[bool] = ContextVar("inside a block of workers", default=False)
+_inside: ContextVar[bool] = ContextVar("inside the workers of a run", default=False)
 
 
 @contextmanager
-def workers() -> Iterator[None]:
+def workers_of_run() -> Iterator[None]:
     """End what stages inside the block left up: engines, and a rank for the next training job.
 
     Of nested blocks the outermost ends them, so that several runs in one process share them. Costs

@@ -48,6 +48,7 @@ def build(
     from still_core.recipes.loading import load_recipe, load_resources
     from still_core.store import Store
     from still_core.terminal import TerminalProgress
+    from tasks.engines import ask_teacher, workers_of_run
     from tasks.preflight import fingerprint_sources, fingerprint_teachers
 
     loaded, resources = load_recipe(recipe, set or ()), load_resources(recipe, resource or ())
@@ -56,13 +57,11 @@ def build(
     for source, found in fingerprint_teachers(loaded.distil).items():
         files[f"teacher {source}"] = digest(found)
     store = Store(out)
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, workers_of_run():
 
         def ask(
             teacher: Teacher, problems: Sequence[Problem], verifier: VerifierPool
         ) -> list[RawResponse]:
-            from tasks.engines import ask_teacher
-
             return ask_teacher(
                 store,
                 teacher,

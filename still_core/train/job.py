@@ -97,6 +97,10 @@ class DpoJob(TrainingJob):
         """The DPO hyper-parameters."""
         return self.dpo
 
+    def reference_name(self) -> str:
+        """Name of the reference's log-probs in the store; their version is the job's digest."""
+        return f"{self.name}/reference"
+
 
 def folder_digest(directory: Path) -> str:
     """Identity of a local model folder: sha256 over the names and bytes of what defines the model.

@@ -223,6 +223,11 @@ class _Attempt:
             master=ray.get(actors[0].address.remote(), timeout=resources.start_timeout_s),
             attempt=self.id,
             resume=self.resume,
+            reference=(
+                self.store.find(self.job.reference_name(), self.job_digest)
+                if isinstance(self.job, DpoJob)
+                else None
+            ),
         )
         self.places = ray.get(
             [actor.place.remote() for actor in actors], timeout=resources.start_timeout_s

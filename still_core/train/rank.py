@@ -90,6 +90,9 @@ class Assignment:
     attempt: str
     """Keeps the parts of different attempts apart."""
     resume: Checkpoint | None
+    reference: Handle | None
+    """Log-probs of a DPO job's start weights, where an earlier life of it published them. All ranks
+    must agree on that: who has to compute them computes with the others."""
 
 
 class TrainingRank:
@@ -294,15 +297,14 @@ class _Run:
             directory=self.work / "trainer",
             use_cpu=job.resources.gpus_per_rank == 0,
         )
-        reference.update(self._reference(trainer, rows.rows, pad_id))
+        reference.update(self._reference(job, trainer, rows.rows, pad_id))
         return trainer, schedule, _facts(rows, schedule)
 
     def _reference(
-        self, trainer: Any, rows: list[PairRow], pad_id: int
+        self, job: DpoJob, trainer: Any, rows: list[PairRow], pad_id: int
     ) -> dict[str, tuple[float, float]]:
         """The start weights' log-probs: of an earlier life of this very job, or computed now."""
-        name, version = f"{self.assignment.job.name}/reference", self.assignment.job_digest
-        kept = self.store.find(name, version)
+        kept = self.assignment.reference
         if kept is not None:
             return {
                 row["id"]: (row["chosen"], row["rejected"]) for row in self.store.read_rows(kept)
@@ -313,7 +315,12 @@ class _Run:
                 {"id": key, "chosen": found[key][0], "rejected": found[key][1]}
                 for key in sorted(found)
             ]
-            self.store.publish_table(name, version, table, meta={"parents": self._parents()})
+            self.store.publish_table(
+                job.reference_name(),
+                self.assignment.job_digest,
+                table,
+                meta={"parents": self._parents()},
+            )
         return found
 
     def _parents(self) -> list[str]:

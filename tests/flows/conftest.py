@@ -86,9 +86,9 @@ _shared = ExitStack()
 @pytest.fixture(scope="session")
 def shared_workers(prefect_server: None) -> None:
     """The flows of all tests in this folder use the same engines and ranks, one after the other."""
-    from tasks.engines import workers
+    from tasks.engines import workers_of_run
 
-    _shared.enter_context(workers())
+    _shared.enter_context(workers_of_run())
 
 
 @pytest.hookimpl(trylast=True)
