@@ -11,7 +11,7 @@ reference's log-probs and in the NLL term alike, in chosen and rejected response
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +165,17 @@ def _same_model(model: Any) -> Any:
 
 
 def reference_logprobs(
-    trainer: Any, rows: Sequence[PairRow], *, place: Place, pad_id: int
+    trainer: Any,
+    rows: Sequence[PairRow],
+    *,
+    place: Place,
+    pad_id: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, tuple[float, float]]:
     """Log-probs of the start weights, over the target tokens of every pair (collective).
 
-    Each rank does its share of the pairs and all get all of it.
+    Each rank does its share of the pairs and all get all of it. `tell` hears of every forward:
+    how many this rank has done, of how many.
     """
     import torch
     import torch.distributed.fsdp
@@ -181,12 +187,13 @@ def reference_logprobs(
     )[place.rank]
     found: dict[str, tuple[float, float]] = {}
     trainer.model.eval()
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
         chosen_rows = [rows[i] for i in batch]
         inputs = trainer._prepare_inputs(collate_pairs(chosen_rows or rows[:1], pad_id))
         chosen, rejected = trainer.compute_ref_log_probs(trainer.model, inputs)
         for row, *sums in zip(chosen_rows, chosen.tolist(), rejected.tolist(), strict=False):
             found[row.id] = (sums[0], sums[1])
+        tell(number, len(batches))
     if place.num_ranks == 1:
         return found
     # FSDP2 leaves the last group of weights gathered after a forward; the optimiser, which is made

@@ -42,6 +42,7 @@ from still_core.train.rank import (
     Event,
     PartPublished,
     RankPlace,
+    ReferenceForward,
     StepDone,
     TrainingRank,
 )
@@ -304,7 +305,8 @@ class _Attempt:
         if isinstance(event, PartPublished):
             self._gather(event)
             return
-        self.last_step_at, self.took_steps = time.monotonic(), True
+        self.last_step_at = time.monotonic()
+        self.took_steps = self.took_steps or isinstance(event, StepDone)
         if self.progress is not None:
             self.progress(_as_progress(event))
 
@@ -495,7 +497,9 @@ def _result(ref: Any) -> Handle | None:
     return result
 
 
-def _as_progress(event: StepDone) -> Progress:
+def _as_progress(event: StepDone | ReferenceForward) -> Progress:
+    if isinstance(event, ReferenceForward):
+        return Progress(stage="reference", done=event.done, total=event.total, unit="forwards")
     facts = {"tokens_per_s": event.tokens_per_s}
     facts |= {k: v for k, v in event.metrics.items() if k not in {"step", "tokens"}}
     return Progress(stage="train", done=event.step, total=event.total, unit="steps", facts=facts)

@@ -63,7 +63,15 @@ class PartPublished:
     """Time that training stood still for the copy and for an earlier save."""
 
 
-Event = StepDone | PartPublished
+@dataclass(frozen=True, kw_only=True)
+class ReferenceForward:
+    """A forward of DPO's reference was done, before the first step (rank 0 tells)."""
+
+    done: int
+    total: int
+
+
+Event = StepDone | ReferenceForward | PartPublished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,7 +317,9 @@ class _Run:
             return {
                 row["id"]: (row["chosen"], row["rejected"]) for row in self.store.read_rows(kept)
             }
-        found = reference_logprobs(trainer, rows, place=self.place, pad_id=pad_id)
+        found = reference_logprobs(
+            trainer, rows, place=self.place, pad_id=pad_id, tell=self._on_reference
+        )
         if self.place.rank == 0:
             table = [
                 {"id": key, "chosen": found[key][0], "rejected": found[key][1]}
@@ -322,6 +332,10 @@ class _Run:
                 meta={"parents": self._parents()},
             )
         return found
+
+    def _on_reference(self, done: int, total: int) -> None:
+        if self.place.rank == 0:
+            self.tell(ReferenceForward(done=done, total=total))
 
     def _parents(self) -> list[str]:
         """Digests of what this job reads: its data and its start weights."""

@@ -39,11 +39,12 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
         stop_services(folder)
 
 
-def test_a_deployed_run_started_from_outside_runs_to_completion(
+def test_a_deployed_run_started_from_outside_runs_to_completion_and_down_ends_what_up_started(
     finished_run: FinishedRun, services: tuple[str, Path], tmp_path: Path
 ) -> None:
     address, folder = services
-    assert [is_alive(service) for service in read_services(folder)] == [True, True]
+    started = read_services(folder)
+    assert [is_alive(service) for service in started] == [True, True]
     parameters = finished_run.recipe.model_dump_json()
     done = subprocess.run(
         [
@@ -59,10 +60,6 @@ def test_a_deployed_run_started_from_outside_runs_to_completion(
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (tmp_path / "reports" / "latest" / "report.html").is_file()
 
-
-def test_down_ends_what_up_started_and_nothing_else(services: tuple[str, Path]) -> None:
-    _, folder = services
-    started = read_services(folder)
     assert stop_services(folder) == ["worker", "server"]
     assert not any(is_alive(service) for service in started)
     assert stop_services(folder) == []

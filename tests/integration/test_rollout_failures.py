@@ -178,8 +178,8 @@ def test_an_engine_may_take_as_long_to_load_weights_as_to_start(
     model_dir: Path, tmp_path: Path
 ) -> None:
     other = make_model(tmp_path / "other")
-    (other / "seconds-to-load").write_text("3")
-    with make_pool(model_dir, num_actors=1, stall_deadline_s=1.0) as pool:
+    (other / "seconds-to-load").write_text("5")
+    with make_pool(model_dir, num_actors=1, stall_deadline_s=2.5) as pool:
         check_each_once(pool, make_requests(pool, 2, 2))
         pool.load_weights(other, policy_digest="policy-b")
         check_each_once(pool, make_requests(pool, 2, 2))

@@ -67,7 +67,7 @@ def kill_once_at(step: int) -> tuple[list[int], object]:
     killed: list[int] = []
 
     def listen(progress: Progress) -> None:
-        if progress.done >= step and not killed:
+        if progress.stage == "train" and progress.done >= step and not killed:
             killed.append(progress.done)
             for process in psutil.Process().children(recursive=True):
                 if process.name().startswith("ray::TrainingR"):
@@ -93,7 +93,9 @@ def test_dpo_survives_a_kill_bit_for_bit_and_agrees_on_two_ranks(
             resources=RESOURCES.model_copy(update=resources),
         )
 
-    undisturbed = train_dpo(job("plain"), store)
+    heard: list[Progress] = []
+    undisturbed = train_dpo(job("plain"), store, progress=heard.append)
+    assert {progress.stage for progress in heard} == {"reference", "train"}
     curve = metrics(store, undisturbed)
     assert len(curve) == 8
     assert curve[-1]["rewards/accuracies"] > curve[0]["rewards/accuracies"]

@@ -207,8 +207,7 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
 ) -> None:
     one = train_sft(sft_job(store, tiny_model_dir, version="one"), store)
     two_ranks = SLOW.model_copy(update={"num_ranks": 2, "max_failures": 0})
-    two = train_sft(sft_job(store, tiny_model_dir, name="models/2", resources=two_ranks), store)
-    assert losses(store, two) == pytest.approx(losses(store, one), abs=1e-5)
+    # The first steps of one job and the last of the other are done by two ranks.
     for first, then in ((2, 1), (1, 2)):
         name = f"models/{first}to{then}"
         begun = two_ranks.model_copy(update={"num_ranks": first})
