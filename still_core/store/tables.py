@@ -63,10 +63,12 @@ def decode_table(data: bytes, key: str, columns: list[str] | None = None) -> pa.
     import pyarrow.parquet as pq
 
     try:
-        # Arrow's own threads read this: a Python file would have them wait for the interpreter's
-        # lock, and one that still does when the process ends aborts it.
-        file = pa.BufferReader(data)
-        return pq.read_table(file, columns=columns, page_checksum_verification=True)
+        # In this thread alone: one of Arrow's own that holds the bytes wants the interpreter's lock
+        # to let go of them, and aborts the process where that happens at its very end.
+        with pq.ParquetFile(
+            pa.BufferReader(data), pre_buffer=False, page_checksum_verification=True
+        ) as file:
+            return file.read(columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
 
