@@ -30,6 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             staged.unlink(missing_ok=True)
     except OSError as error:
+        ours = {None, str(staged), *map(str, path.parents)}
+        if error.filename not in ours:
+            raise  # of a file that the block reads
         raise ConfigError(
             explain(
                 f"{path} can not be written",
