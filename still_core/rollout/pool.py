@@ -279,6 +279,7 @@ class RolloutPool(Closing):
         self._workers.clear()
         self._requests.clear()
         self._home.clear()
+        self._failure = None
 
     def _require_current(self, request: RolloutRequest) -> None:
         for what, got, expected in (
