@@ -46,7 +46,7 @@ def train_model(
     """
     from still_core.distil.dataset import read_demonstrations
     from still_core.distil.gate import require_uncontaminated
-    from still_core.train import SftJob, train_sft
+    from still_core.train import SftJob, train
 
     rows = read_demonstrations(store, demonstrations)
     require_uncontaminated(store, rows, fingerprints, gate)
@@ -61,7 +61,7 @@ def train_model(
         version=version,
     )
     make_room(resources)
-    return train_sft(job, store, progress=listener(store, run), keep_rank=True)
+    return train(job, store, progress=listener(store, run), keep_rank=True)
 
 
 @stage(version="2026.11.21", show=show_training)
@@ -85,7 +85,7 @@ def align_model(
     """
     from still_core.distil.gate import require_uncontaminated
     from still_core.distil.preferences import read_pairs
-    from still_core.train import DpoJob, train_dpo
+    from still_core.train import DpoJob, train
 
     rows = [pair.chosen for pair in read_pairs(store, pairs)]
     require_uncontaminated(store, rows, fingerprints, gate)
@@ -100,4 +100,4 @@ def align_model(
         version=version,
     )
     make_room(resources)
-    return train_dpo(job, store, progress=listener(store, run), keep_rank=True)
+    return train(job, store, progress=listener(store, run), keep_rank=True)

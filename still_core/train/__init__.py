@@ -25,35 +25,18 @@ __all__ = [
     "SftRecipe",
     "TrainResources",
     "plan_memory",
-    "train_dpo",
-    "train_sft",
+    "train",
 ]
 
 
-def train_sft(
-    job: SftJob,
+def train(
+    job: SftJob | DpoJob,
     store: Store,
     *,
     progress: ProgressListener | None = None,
     keep_rank: bool = False,
 ) -> Handle:
-    """Fine-tune on demonstrations through TRL's SFTTrainer on Ray; the handle of the new model.
-
-    See `still_core.train.launch.run_job` for the arguments, resuming and errors.
-    """
-    from still_core.train.launch import run_job
-
-    return run_job(job, store, progress=progress, keep_rank=keep_rank)
-
-
-def train_dpo(
-    job: DpoJob,
-    store: Store,
-    *,
-    progress: ProgressListener | None = None,
-    keep_rank: bool = False,
-) -> Handle:
-    """Optimise preferences through TRL's DPOTrainer on Ray; the handle of the new model.
+    """Train by TRL's SFTTrainer or DPOTrainer on Ray; the handle of the new model.
 
     See `still_core.train.launch.run_job` for the arguments, resuming and errors.
     """

@@ -13,7 +13,7 @@ import ray
 
 from still_core.progress import Progress
 from still_core.store import Handle, Store
-from still_core.train import DpoJob, DpoRecipe, TrainResources, train_dpo
+from still_core.train import DpoJob, DpoRecipe, TrainResources, train
 
 pytestmark = pytest.mark.integration
 
@@ -94,7 +94,7 @@ def test_dpo_survives_a_kill_bit_for_bit_and_agrees_on_two_ranks(
         )
 
     heard: list[Progress] = []
-    undisturbed = train_dpo(job("plain"), store, progress=heard.append)
+    undisturbed = train(job("plain"), store, progress=heard.append)
     assert {progress.stage for progress in heard} == {"reference", "train"}
     curve = metrics(store, undisturbed)
     assert len(curve) == 8
@@ -102,10 +102,10 @@ def test_dpo_survives_a_kill_bit_for_bit_and_agrees_on_two_ranks(
     assert curve[-1]["loss"] < curve[0]["loss"]
 
     killed, listen = kill_once_at(5)
-    again = train_dpo(job("killed"), store, progress=listen)  # type: ignore[arg-type]
+    again = train(job("killed"), store, progress=listen)  # type: ignore[arg-type]
     assert killed
     assert again.digest == undisturbed.digest
 
-    two = train_dpo(job("two", num_ranks=2), store)
+    two = train(job("two", num_ranks=2), store)
     expected = [row["loss"] for row in curve]
     assert [row["loss"] for row in metrics(store, two)] == pytest.approx(expected, abs=1e-5)

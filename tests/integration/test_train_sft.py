@@ -19,7 +19,8 @@ from still_core.errors import ConflictError, TrainingError
 from still_core.progress import Progress
 from still_core.store import Store
 from still_core.store.handle import Handle
-from still_core.train import SftJob, SftRecipe, TrainResources, train_sft
+from still_core.train import SftJob, SftRecipe, TrainResources, train
+from still_core.train.checkpoint import checkpoint_version
 from still_core.train.launch import end_ranks
 
 pytestmark = pytest.mark.integration
@@ -88,7 +89,7 @@ def test_sft_publishes_a_model_that_has_learnt_and_that_transformers_loads(
     store: Store, tiny_model_dir: Path
 ) -> None:
     heard: list[Progress] = []
-    model = train_sft(sft_job(store, tiny_model_dir), store, progress=heard.append)
+    model = train(sft_job(store, tiny_model_dir), store, progress=heard.append)
     assert [p.done for p in heard] == list(range(1, 13))
     assert heard[-1].total == 12
     assert {"loss", "tokens_per_s"} <= set(heard[-1].facts)
@@ -109,26 +110,26 @@ def test_sft_publishes_a_model_that_has_learnt_and_that_transformers_loads(
 def test_the_same_job_gives_the_same_bytes_and_a_second_call_trains_nothing(
     store: Store, tiny_model_dir: Path
 ) -> None:
-    first = train_sft(sft_job(store, tiny_model_dir), store)
-    again = train_sft(sft_job(store, tiny_model_dir, version="v2"), store)
+    first = train(sft_job(store, tiny_model_dir), store)
+    again = train(sft_job(store, tiny_model_dir, version="v2"), store)
     assert first.digest == again.digest
     heard: list[Progress] = []
-    assert train_sft(sft_job(store, tiny_model_dir), store, progress=heard.append) == first
+    assert train(sft_job(store, tiny_model_dir), store, progress=heard.append) == first
     assert heard == []
 
 
 def test_a_rank_that_stayed_up_trains_the_next_job_to_the_same_bytes(
     store: Store, tiny_model_dir: Path
 ) -> None:
-    fresh = train_sft(sft_job(store, tiny_model_dir), store)
+    fresh = train(sft_job(store, tiny_model_dir), store)
     try:
-        train_sft(sft_job(store, tiny_model_dir, seed=8, version="v2"), store, keep_rank=True)
+        train(sft_job(store, tiny_model_dir, seed=8, version="v2"), store, keep_rank=True)
         (waiting,) = rank_processes()
-        again = train_sft(sft_job(store, tiny_model_dir, version="v3"), store, keep_rank=True)
+        again = train(sft_job(store, tiny_model_dir, version="v3"), store, keep_rank=True)
         assert rank_processes() == [waiting]
         assert again.digest == fresh.digest
         waiting.kill()
-        other = train_sft(sft_job(store, tiny_model_dir, version="v4"), store, keep_rank=True)
+        other = train(sft_job(store, tiny_model_dir, version="v4"), store, keep_rank=True)
         assert other.digest == fresh.digest
     finally:
         end_ranks()
@@ -136,9 +137,9 @@ def test_a_rank_that_stayed_up_trains_the_next_job_to_the_same_bytes(
 
 
 def test_another_job_under_the_same_name_is_refused(store: Store, tiny_model_dir: Path) -> None:
-    train_sft(sft_job(store, tiny_model_dir), store)
+    train(sft_job(store, tiny_model_dir), store)
     with pytest.raises(ConflictError, match="made by another job"):
-        train_sft(sft_job(store, tiny_model_dir, seed=8), store)
+        train(sft_job(store, tiny_model_dir, seed=8), store)
 
 
 def rank_processes() -> list[psutil.Process]:
@@ -169,12 +170,12 @@ def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
     store_root: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     store = Store(store_root, cache=tmp_path / "cache")
-    undisturbed = train_sft(
+    undisturbed = train(
         sft_job(store, tiny_model_dir, version="undisturbed", resources=SLOW), store
     )
     killer = KillAt(3, 7)
     job = sft_job(store, tiny_model_dir, name="models/killed", resources=SLOW)
-    model = train_sft(job, store, progress=killer)
+    model = train(job, store, progress=killer)
     assert not killer.steps
     assert killer.heard[-1] == 12
     assert killer.heard.count(1) == 1, "it went on from a checkpoint and not from the start"
@@ -188,16 +189,17 @@ def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
     resources = SLOW.model_copy(update={"keep_checkpoints": 1, "max_failures": 0})
     job = sft_job(store, tiny_model_dir, resources=resources)
     with pytest.raises(TrainingError, match="a rank died"):
-        train_sft(job, store, progress=killer)
-    left = store.list(job.checkpoints_name())
-    assert 1 <= sum(handle.name == job.checkpoints_name() for handle in left) <= 2
-    assert all(handle.version >= "step-00000004" for handle in left)
-    model = train_sft(job, store)
+        train(job, store, progress=killer)
+    whole = store.versions(job.checkpoints_name())
+    assert len(whole) in (1, 2), "the newest, and one that was about to be forgotten"
+    parts = store.list(f"{job.checkpoints_name()}/")
+    assert min([*whole, *(part.version for part in parts)]) >= checkpoint_version(4)
+    model = train(job, store)
     assert store.list(job.checkpoints_name()) == []
 
     weights = store.manifest(model).objects["model.safetensors"]
     store.backend.delete(weights.key)
-    again = train_sft(job, store)
+    again = train(job, store)
     assert again.digest == model.digest
     assert store.exists(again), "a model that lost a file is made anew"
 
@@ -205,21 +207,21 @@ def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
 def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
     store: Store, tiny_model_dir: Path
 ) -> None:
-    one = train_sft(sft_job(store, tiny_model_dir, version="one"), store)
+    one = train(sft_job(store, tiny_model_dir, version="one"), store)
     two_ranks = SLOW.model_copy(update={"num_ranks": 2, "max_failures": 0})
     # The first steps of one job and the last of the other are done by two ranks.
     for first, then in ((2, 1), (1, 2)):
         name = f"models/{first}to{then}"
         begun = two_ranks.model_copy(update={"num_ranks": first})
         with pytest.raises(TrainingError, match=r"failed, attempt 1: got .a rank (died|failed)"):
-            train_sft(
+            train(
                 sft_job(store, tiny_model_dir, name=name, resources=begun),
                 store,
                 progress=KillAt(5),
             )
         heard = KillAt()
         ended = begun.model_copy(update={"num_ranks": then})
-        model = train_sft(
+        model = train(
             sft_job(store, tiny_model_dir, name=name, resources=ended), store, progress=heard
         )
         assert heard.heard[1] in {3, 5, 7, 9}, "it went on from the checkpoint of the other ranks"
@@ -238,7 +240,7 @@ def test_a_frozen_rank_is_named_and_ended_and_the_job_goes_on(
             process.suspend()
             frozen.append(process.pid)
 
-    model = train_sft(sft_job(store, tiny_model_dir, resources=resources), store, progress=freeze)
+    model = train(sft_job(store, tiny_model_dir, resources=resources), store, progress=freeze)
     assert len(losses(store, model)) == 12
     assert re.search(rf"no step for 3 s: .*\(pid {frozen[0]} on \S+\) does not answer", caplog.text)
     assert re.search(r"rank \d \(pid \d+ on \S+\) in \w+ \(\w+\.py:\d+\)", caplog.text)
@@ -254,7 +256,7 @@ def undisturbed_two_ranks(
     tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Store, Handle]:
     store = Store(tmp_path_factory.mktemp("undisturbed"))
-    return store, train_sft(sft_job(store, tiny_model_dir, resources=TWO_RANKS), store)
+    return store, train(sft_job(store, tiny_model_dir, resources=TWO_RANKS), store)
 
 
 @pytest.mark.slow
@@ -265,7 +267,7 @@ def test_sixty_kills_of_two_ranks_leave_the_loss_curve_as_it_was(
 ) -> None:
     steps = sorted(random.Random(seed).sample(range(1, 12), k=6))
     killer = KillAt(*steps, seed=seed, delay_s=0.4)
-    model = train_sft(sft_job(store, tiny_model_dir, resources=TWO_RANKS), store, progress=killer)
+    model = train(sft_job(store, tiny_model_dir, resources=TWO_RANKS), store, progress=killer)
     assert not killer.steps, "six kills"
     expected = losses(*undisturbed_two_ranks)
     assert losses(store, model) == pytest.approx(expected, abs=1e-6)
@@ -282,10 +284,10 @@ def test_a_kill_and_another_number_of_ranks_leave_the_loss_curve_within_rounding
     killer = KillAt(random.Random(seed).randrange(2, 10), seed=seed, delay_s=0.4)
     begun = TWO_RANKS.model_copy(update={"num_ranks": first, "max_failures": 0})
     with pytest.raises(TrainingError, match=r"a rank (died|failed)"):
-        train_sft(sft_job(store, tiny_model_dir, resources=begun), store, progress=killer)
+        train(sft_job(store, tiny_model_dir, resources=begun), store, progress=killer)
     ended = TWO_RANKS.model_copy(update={"num_ranks": then})
     heard = KillAt()
-    model = train_sft(sft_job(store, tiny_model_dir, resources=ended), store, progress=heard)
+    model = train(sft_job(store, tiny_model_dir, resources=ended), store, progress=heard)
     assert heard.heard[1] > 1, "it went on from a checkpoint"
     expected = losses(*undisturbed_two_ranks)
     assert losses(store, model) == pytest.approx(expected, abs=1e-5)

@@ -32,11 +32,11 @@ from still_core.train.checkpoint import (
     restore,
     write_shard,
 )
-from still_core.train.job import SftJob
 from still_core.train.launch import latest_checkpoint
 from still_core.train.recipe import SftRecipe, TrainResources
 from still_core.train.rows import TokenRow
 from still_core.train.sft import Place, sft_schedule, sft_trainer
+from tests.unit.train.test_job import JOB as A_JOB
 
 JOB = "0123456789abcdef"
 
@@ -348,17 +348,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before_it(
     saved: Path, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
-    rows = store.publish_table("rows", "1", [{"id": "a"}])
-    job = SftJob(
-        model=rows,
-        demonstrations=rows,
-        prompt="bare",
-        sft=SftRecipe(),
-        seed=0,
-        name="m",
-        version="v",
-    )
-    name = job.checkpoints_name()
+    name = A_JOB.checkpoints_name()
     for step in (2, 4):
         part = store.publish_dir(
             f"{name}/parts/rank-0-of-1", checkpoint_version(step), saved / f"step-{step}"
@@ -371,7 +361,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before_it(
     newest.chmod(0o644)
     newest.write_bytes(b"{")
 
-    found, refused = latest_checkpoint(store, job, JOB)
+    found, refused = latest_checkpoint(store, A_JOB, JOB)
 
     assert found is not None
     assert (found.step, refused) == (2, {checkpoint_version(4)})
