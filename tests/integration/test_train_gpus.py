@@ -9,7 +9,9 @@ import psutil
 import pytest
 import ray
 
+from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.recipes.recipe import Resources
+from still_core.refine.recipe import DistilRecipe, Teacher
 from still_core.rollout.pool import RolloutPool, acquire_pool, close_pools
 from still_core.rollout.recipe import EngineRecipe
 from still_core.rollout.recipe import Resources as RolloutResources
@@ -17,7 +19,8 @@ from still_core.rollout.rollout import RolloutRequest, Sampling
 from still_core.store import Store
 from still_core.train import TrainResources
 from still_core.train.scoring import score_responses
-from tasks.engines import make_room
+from still_core.verify import VerifierPool
+from tasks.engines import ask_teacher, make_room
 
 pytestmark = pytest.mark.integration
 
@@ -31,8 +34,13 @@ def ray_with_a_gpu_on_paper() -> Iterator[None]:
     ray.shutdown()  # an earlier test's
     ray.init(num_cpus=3, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
-    close_pools()
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_engine_stays() -> Iterator[None]:
+    yield
+    close_pools()
 
 
 def engine_at_work(model: Path, *, gpus: float) -> tuple[RolloutPool, int]:
@@ -79,6 +87,39 @@ def test_an_engine_on_cpu_stays_warm_beside_ranks_on_gpus(tiny_model_dir: Path) 
     assert a_rank_finds_its_gpu(30)
     assert psutil.pid_exists(engine)
     assert [worker.pid for worker in pool.health()] == [engine]
+
+
+def test_a_local_teacher_takes_the_gpus_of_the_runs_own_engines(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    _, engine = engine_at_work(tiny_model_dir, gpus=1)
+    teacher = Teacher(name="mine", kind="local", source=str(tiny_model_dir))
+    rollout = RolloutResources(
+        num_actors=1, gpus_per_actor=1, start_deadline_s=30, max_restarts=0, max_num_seqs=4
+    )
+    problem = Problem(
+        id="p/1",
+        statement="1+1",
+        gold="2",
+        kind=AnswerKind.MATH,
+        domain="math",
+        bucket=Bucket.NORMAL_MATH,
+        source="p",
+        row=1,
+    )
+    with VerifierPool() as verifier:
+        responses = ask_teacher(
+            Store(tmp_path),
+            teacher,
+            DistilRecipe(teachers=(teacher,), max_tokens=4),
+            [problem],
+            ENGINE,
+            verifier,
+            Resources(rollout=rollout),
+            seed=0,
+        )
+    assert [response.problem.id for response in responses] == ["p/1"]
+    assert not psutil.pid_exists(engine)
 
 
 def test_perplexities_on_ranks_with_gpus_are_those_of_this_process(
