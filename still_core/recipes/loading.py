@@ -24,15 +24,16 @@ S = TypeVar("S", bound=Section)
 def load_recipe(name_or_file: str, changes: Iterable[str] = ()) -> Still2Recipe:
     """The recipe of that preset name or YAML/JSON file, with `section.key=value` changes applied.
 
-    A file may name the preset it starts from (`base: miniature`) and give only what differs.
+    A file may name the preset it starts from (`base: miniature`) and give only what differs. Its
+    `resources`, if it has any, are no part of the recipe: `load_resources` reads them.
 
     Raises:
         ConfigError: unknown preset, unreadable file, unknown key, wrong type or range.
     """
-    if name_or_file in PRESETS:
-        tree = PRESETS[name_or_file]().model_dump(mode="json")
-    else:
-        tree = _read_file(Path(name_or_file))
+    preset, tree = _preset_and_changes(name_or_file)
+    tree.pop("resources", None)
+    if preset:
+        tree = _merged(PRESETS[preset]().model_dump(mode="json"), tree)
     changes = tuple(changes)
     if changes:
         # Every field can be changed, also those that the file leaves at their defaults.
@@ -72,7 +73,11 @@ def _fault_text(fault: Mapping[str, Any]) -> str:
     return f"{prefix}{fault['msg']}{got}"
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def _preset_and_changes(name_or_file: str) -> tuple[str, dict[str, Any]]:
+    """The preset that is meant or that the file starts from ("": none), and what the file says."""
+    if name_or_file in PRESETS:
+        return name_or_file, {}
+    path = Path(name_or_file)
     if not path.is_file():
         raise ConfigError(
             explain(
@@ -90,16 +95,14 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(
             explain(f"recipe file {path}", got=type(tree).__name__, expected="a mapping of keys")
         )
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if base not in PRESETS:
+    base = str(tree.pop("base", None) or "")
+    if base and base not in PRESETS:
         raise ConfigError(
             explain(
                 f"base in {path}", got=base, expected=", ".join(PRESETS), remedy="name a preset"
             )
         )
-    return _merged(PRESETS[base]().model_dump(mode="json"), tree)
+    return base, tree
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,12 +159,30 @@ def _value(text: str) -> Any:
 
 
 def load_resources(recipe: str, changes: Iterable[str] = ()) -> Resources:
-    """The resources a preset is planned for, or one machine's, with `section.key=value` changes.
+    """What a recipe is planned to run on, with `section.key=value` changes.
+
+    A preset has its own, one machine's where it names none; a file has those of its base with its
+    own section `resources` on top.
 
     Raises:
-        ConfigError: unknown key, wrong type or range.
+        ConfigError: unknown recipe, unknown key, wrong type or range.
     """
-    tree = PRESET_RESOURCES.get(recipe, Resources)().model_dump(mode="json")
+    preset, tree = _preset_and_changes(recipe)
+    own = tree.get("resources") or {}
+    if not isinstance(own, dict):
+        raise ConfigError(
+            explain(
+                f"resources in {recipe}",
+                got=type(own).__name__,
+                expected="a mapping of keys",
+                remedy="e.g. resources: {train: {num_ranks: 8}}",
+            )
+        )
+    resources = _merged(PRESET_RESOURCES.get(preset, Resources)().model_dump(mode="json"), own)
+    origin = f"resources of {recipe}"
+    changes = tuple(changes)
+    if changes:
+        resources = _validated(Resources, resources, origin=origin).model_dump(mode="json")
     for change in changes:
-        _apply(tree, change)
-    return _validated(Resources, tree, origin="--resource")
+        _apply(resources, change)
+    return _validated(Resources, resources, origin=origin)
