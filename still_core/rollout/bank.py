@@ -30,9 +30,11 @@ from still_core.rollout.bank_rows import (
     rollouts_of,
     verdict_row,
     verdict_schema,
+    with_all_columns,
 )
 from still_core.rollout.bank_writer import FLUSH_S, BankWriter
 from still_core.rollout.rollout import Rollout
+from still_core.store.garbage import MIN_AGE_S
 from still_core.store.handle import Handle
 from still_core.store.shardlog import ROWS_PER_GROUP, Shard, ShardLog, ShardWriter
 from still_core.store.store import Store
@@ -50,6 +52,11 @@ PACK_BYTES = 64 * 2**20
 PACKING_TTL_S = 30.0
 ROWS_PER_BATCH = 4 * ROWS_PER_GROUP
 """Rollouts decoded together by a scan: bounds its memory."""
+_SOURCE_COLUMNS = [
+    f"{which}{column}"
+    for which in ("", "chosen_", "rejected_")
+    for column in ("source_row", "solution_rollout_id")
+]
 VANISHED_RETRIES = 5
 """How often a reader looks again after shards were merged under its hands."""
 
@@ -71,7 +78,7 @@ class Filter:
     """Policy digest, or its first digits."""
     outcome: str | None = None
     round: int | None = None
-    """Round t of the policy M_t that drew it; -1 is the backbone."""
+    """t of the policy M_t that drew it: 0 is the backbone, -1 a model that is no M_t."""
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether a light row passes."""
@@ -128,6 +135,8 @@ class BankGarbage:
     """Rows dropped because another row has their id."""
     quarantined: tuple[str, ...]
     """Damaged shards moved aside."""
+    orphans: tuple[str, ...]
+    """Files of light columns whose shard is gone."""
     removed: bool
     """False for a dry run."""
 
@@ -135,9 +144,11 @@ class BankGarbage:
         """One line per thing, for people."""
         verb = "merged" if self.removed else "would merge"
         aside = "set aside" if self.removed else "would set aside"
+        swept = "removed" if self.removed else "would remove"
         return [
             *(f"{verb} {name}" for name in self.merged),
-            *(f"{aside} {name}" for name in self.quarantined),
+            *(f"{aside} {name}, which is damaged" for name in self.quarantined),
+            *(f"{swept} {key}" for key in self.orphans),
             f"{len(self.merged)} shards into {self.packs}, {self.duplicates} duplicate rows",
         ]
 
@@ -159,7 +170,9 @@ class RolloutBank:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._rollouts = ShardLog(store, "bank/rollouts", light=LIGHT_COLUMNS)
+        self._rollouts = ShardLog(
+            store, "bank/rollouts", light=LIGHT_COLUMNS, complete=with_all_columns
+        )
         self._verdicts = ShardLog(store, "bank/verdicts")
         self._index = _Index()
         self._judged: dict[str, dict[str, Any]] = {}
@@ -233,6 +246,7 @@ class RolloutBank:
 
         Raises:
             ConfigError: another suffix.
+            DataError: none passes; the file is left as it is.
         """
         from still_core.rollout.bank_export import write_rollouts
 
@@ -262,6 +276,9 @@ class RolloutBank:
     def gc(self, *, dry_run: bool = True, pack_bytes: int = PACK_BYTES) -> BankGarbage:
         """Merge small shards, drop duplicate rows, set damaged shards aside.
 
+        A duplicate is dropped only after the bytes of the shard that keeps the row were read and
+        found whole; where they are damaged, the duplicate is the row that stays.
+
         Args:
             dry_run: only name.
             pack_bytes: size at which a merged shard is full.
@@ -279,7 +296,10 @@ class RolloutBank:
         """Append verdicts by rollout id; they win over the ones before."""
         if verdicts:
             rows = [{"id": name, **verdict_row(verdict)} for name, verdict in verdicts.items()]
-            self._verdicts.write(columns_of(rows, verdict_schema()), ShardWriter().next_name())
+            # After all that stand, also where this machine's clock is behind.
+            newest = max((shard.created_ms for shard in self._verdicts.shards()), default=0)
+            name = ShardWriter().next_name(after_ms=newest)
+            self._verdicts.write(columns_of(rows, verdict_schema()), name)
             with self._lock:
                 self._refresh_verdicts()
 
@@ -326,7 +346,7 @@ class RolloutBank:
         facts = {
             name: value for name, value in asdict(rollout).items() if name not in HEAVY_COLUMNS
         }
-        manifests = self._store.manifests()
+        manifests = self._store.manifests(skip_damaged=True)
         policies = [m for m in manifests if m.digest.startswith(rollout.policy_digest)]
         return {
             **facts,
@@ -336,20 +356,26 @@ class RolloutBank:
         }
 
     def users(self, rollout_ids: Iterable[str]) -> list[Handle]:
-        """Published tables with a demonstration made from one of these rollouts (`source_row`)."""
+        """Published tables with a row made from one of these rollouts.
+
+        A demonstration's source, one of a pair, or the writer of a demonstration's solution.
+        """
         wanted = set(rollout_ids)
         found = []
-        for manifest in self._store.manifests():
+        for manifest in self._store.manifests(skip_damaged=True):
             handle = self._store.find(manifest.name, manifest.version)
             tables = [path for path in manifest.objects if path.endswith(".parquet")]
-            if handle and any(wanted & self._source_rows(handle, path) for path in tables):
+            if handle and any(wanted & self._sources(handle, path) for path in tables):
                 found.append(handle)
         return found
 
-    def _source_rows(self, handle: Handle, path: str) -> set[str]:
+    def _sources(self, handle: Handle, path: str) -> set[str]:
+        """Ids of the rollouts that a table's rows come from."""
         ref = self._store.manifest(handle).objects[path]
-        found = open_table(self._store.local_copy(ref.key, ref), path, columns=["source_row"])
-        return {str(value) for column in found.columns for value in column.to_pylist()}
+        found = open_table(self._store.local_copy(ref.key, ref), path, columns=_SOURCE_COLUMNS)
+        values = (str(value) for column in found.columns for value in column.to_pylist())
+        # A live teacher's row is `bank:<id>:<number>`, a policy's is the id itself.
+        return {value.split(":")[1] if value.startswith("bank:") else value for value in values}
 
     def holds(self, rollout: Rollout) -> bool:
         """Whether an equally good row with this id is already indexed; looks at no storage."""
@@ -423,6 +449,7 @@ class RolloutBank:
     def _regrade_batch(
         self, verifier: BatchVerifier, light: list[dict[str, Any]], gold: Mapping[str, Problem]
     ) -> Counter[str]:
+        from still_core.responses.prompts import whole_response
         from still_core.verify import Answer
 
         rollouts = list(self.get(row["id"] for row in light).values())
@@ -433,7 +460,7 @@ class RolloutBank:
                 Answer(
                     id=rollout.id,
                     gold=problem.gold,
-                    pred=rollout.text,
+                    pred=whole_response(rollout.text, rollout.prompt_digest),
                     kind=problem.kind,
                     choices=problem.choices,
                 )
@@ -449,27 +476,72 @@ class RolloutBank:
     def _collect(self, *, dry_run: bool, pack_bytes: int, check: Any) -> BankGarbage:
         with self._lock:
             self.refresh()
+            merges: list[_Merge] = []
+            for _ in range(VANISHED_RETRIES):
+                if self._merge_runs(merges, dry_run=dry_run, pack_bytes=pack_bytes, check=check):
+                    break
+                # A shard is damaged or gone: other rows count now, so all is worked out anew.
+                self._index = _Index()
+                self.refresh()
             damaged = sorted(self._rollouts.damaged)
-            merged: list[str] = []
-            packs = duplicates = 0
-            for run in _runs_to_merge(self._index, pack_bytes):
-                kept = [self._index.canonical_rows(shard) for shard in run]
-                duplicates += sum(s.num_rows - len(k) for s, k in zip(run, kept, strict=True))
-                merged += [shard.filename for shard in run]
-                packs += any(kept)
-                if not dry_run:
-                    self._rollouts.merge(run, kept, ShardWriter(), check=check)
             if not dry_run:
                 damaged = [name for name in damaged if self._rollouts.quarantine(name)]
                 self._index = _Index()
                 self.refresh()
+            orphans = self._rollouts.sweep_light(older_than_s=MIN_AGE_S, dry_run=dry_run)
         return BankGarbage(
-            merged=tuple(merged),
-            packs=packs,
-            duplicates=duplicates,
+            merged=tuple(shard.filename for merge in merges for shard in merge.run),
+            packs=sum(any(merge.kept) for merge in merges),
+            duplicates=sum(merge.num_dropped() for merge in merges),
             quarantined=tuple(damaged),
+            orphans=tuple(orphans),
             removed=not dry_run,
         )
+
+    def _merge_runs(
+        self, merges: list[_Merge], *, dry_run: bool, pack_bytes: int, check: Any
+    ) -> bool:
+        """Merge what can be and note it in `merges`; False where a shard turned out unreadable."""
+        for run in self._sound_runs(pack_bytes):
+            merge = _Merge(run, [self._index.canonical_rows(shard) for shard in run])
+            if not dry_run:
+                done = self._rollouts.merge(run, merge.kept, ShardWriter(), check=check)
+                if not done:
+                    return False
+            merges.append(merge)
+        return True
+
+    def _sound_runs(self, pack_bytes: int) -> list[list[Shard]]:
+        """Runs to merge, where every shard that keeps a row for another one is read and whole.
+
+        The index may know a shard by its light file alone, and a row must not be dropped for one
+        that nobody can read.
+        """
+        whole: set[str] = set()
+        while True:
+            runs = _runs_to_merge(self._index, pack_bytes)
+            keepers = {name for run in runs for name in self._index.keepers(run)} - whole
+            shards = [self._index.shards[name] for name in sorted(keepers)]
+            lost = {s.filename for s in shards if not self._rollouts.is_whole(s)}
+            for name in lost & self._rollouts.damaged:
+                log.warning("bank: shard %s is damaged and left out", name)
+            if not lost:
+                return runs
+            whole |= keepers - lost
+            self._index.drop(lost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """Shards that become one pack."""
+
+    run: list[Shard]
+    kept: list[list[int]]
+    """For each, the numbers of the rows that stay."""
+
+    def num_dropped(self) -> int:
+        """Rows that another row with the same id stands for."""
+        return sum(shard.num_rows for shard in self.run) - sum(map(len, self.kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,10 +600,16 @@ class _Index:
             if (place.filename, place.row) == (shard.filename, number)
         ]
 
+    def keepers(self, run: list[Shard]) -> set[str]:
+        """File names of shards outside `run` that hold the row that counts for one of its ids."""
+        own = {shard.filename for shard in run}
+        ids = (name for shard in run for name in self._tables[shard.filename]["id"].to_pylist())
+        return {self.places[name].filename for name in ids} - own
+
 
 def published_problems(store: Store) -> Iterator[Problem]:
     """Problems with gold answers from every published `problems` or `benchmarks` table."""
-    for manifest in store.manifests():
+    for manifest in store.manifests(skip_damaged=True):
         handle = store.find(manifest.name, manifest.version)
         for path in ("problems.parquet", "benchmarks.parquet"):
             if handle is not None and path in manifest.objects:

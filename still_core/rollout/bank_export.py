@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from still_core.errors import ConfigError, explain
+from still_core.errors import ConfigError, DataError, explain
 from still_core.rollout.bank_rows import rollout_schema, rows_of
 from still_core.whole_file import whole_file
 
@@ -22,6 +22,7 @@ def write_rollouts(path: Path, tables: Iterable[pa.Table]) -> int:
 
     Raises:
         ConfigError: the suffix is neither `.jsonl` nor `.parquet`, or `path` can not be written.
+        DataError: there is no rollout.
     """
     writers: dict[str, Callable[[Path, Iterable[pa.Table]], int]] = {
         ".jsonl": _write_jsonl,
@@ -33,7 +34,15 @@ def write_rollouts(path: Path, tables: Iterable[pa.Table]) -> int:
             explain("unknown export format", got=path.name, expected="*.jsonl or *.parquet")
         )
     with whole_file(path) as staged:
-        return write(staged, tables)
+        count = write(staged, tables)
+        if not count:
+            raise DataError(
+                explain(
+                    f"no rollout matches, and {path} is left as it is",
+                    remedy="see what there is with `still bank ls`",
+                )
+            )
+    return count
 
 
 def _write_jsonl(path: Path, tables: Iterable[pa.Table]) -> int:

@@ -36,14 +36,43 @@ LIGHT_COLUMNS = (
 VERDICT_COLUMNS = ("id", "outcome", "extracted", "rule", "verifier_version")
 
 
+_BITS = {"policy_version": 32, "sample_index": 32, "seed": 64}
+_MENDED = ("text", "extracted")
+"""Columns in which `storable` replaces what is no UTF-8."""
+
+
 def check_storable(rollout: Rollout) -> None:
-    """Raise DataError for a rollout without an id, or with log-probs that do not fit its tokens."""
+    """Raise DataError for a rollout that no shard can hold: the others beside it must not suffer.
+
+    It has no id, log-probs that do not fit its tokens, or a value that does not fit its column.
+    """
     if not rollout.id:
         raise DataError(explain("a rollout without an id can not be banked"))
     if len(rollout.logprobs) not in (0, len(rollout.token_ids)):
         expected = f"{len(rollout.token_ids)}, one per token"
         what = f"rollout {rollout.id}: number of log-probs"
         raise DataError(explain(what, got=len(rollout.logprobs), expected=expected))
+    for name in Rollout.__dataclass_fields__:
+        value = getattr(rollout, name)
+        try:
+            _check_fits(name, value)
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            what = f"rollout {rollout.id}: {name} can not be stored ({error})"
+            raise DataError(explain(what, got=value)) from error
+
+
+def _check_fits(name: str, value: Any) -> None:
+    """Raise what the conversion to the column's type would raise."""
+    import numpy as np
+
+    if name in ("token_ids", "logprobs"):
+        kind = np.int32 if name == "token_ids" else np.float32
+        np.fromiter(value, kind, len(value))
+    elif name in _BITS:
+        if not -(2 ** (_BITS[name] - 1)) <= value < 2 ** (_BITS[name] - 1):
+            raise OverflowError(f"not within {_BITS[name]} bits")
+    elif name not in _MENDED:
+        value.encode()
 
 
 def storable(rollout: Rollout) -> Rollout:
@@ -97,6 +126,16 @@ def rollout_columns(rollouts: Sequence[Rollout]) -> dict[str, pa.Array]:
         nested = pa.types.is_list(field.type)
         columns[field.name] = _lists(values, field.type) if nested else pa.array(values, field.type)
     return columns
+
+
+def with_all_columns(table: pa.Table) -> pa.Table:
+    """The table with the columns that came later: a shard without `tools` was drawn without any."""
+    import pyarrow as pa
+
+    if "tools" in table.column_names:
+        return table
+    whole = table.append_column("tools", pa.array([""] * len(table), pa.string()))
+    return whole.select(rollout_schema().names)
 
 
 def rollouts_of(table: pa.Table) -> list[Rollout]:

@@ -43,25 +43,20 @@ class BankWriter(Closing):
         self._closed = False
         self._changed = threading.Condition()
         self._flushing = threading.Lock()
-        self._num_durable = 0
         self._written: list[Shard] = []
         self._thread = threading.Thread(target=self._run, name=f"bank {owner}", daemon=True)
         self._thread.start()
-
-    @property
-    def num_durable(self) -> int:
-        """Rollouts of this writer that no crash can take away any more."""
-        return self._num_durable
 
     def append(self, rollout: Rollout) -> None:
         """Take one rollout; nothing happens where its id is already there, judged as well.
 
         Raises:
-            DataError: it has no id, or log-probs that do not fit its tokens.
+            DataError: no shard can hold it; the line names the field.
             StoreError: an earlier flush failed for good; nothing was dropped, `flush` tries again.
         """
         check_storable(rollout)
-        judged = bool(rollout.outcome)
+        row = storable(rollout)
+        judged = bool(row.outcome)
         with self._changed:
             if self._closed:
                 raise StoreError(explain("the bank's writer is closed", got=self.owner))
@@ -72,8 +67,8 @@ class BankWriter(Closing):
             self._seen[rollout.id] = judged
             if not self._buffer:
                 self._oldest_at = time.monotonic()
-            self._buffer.append(storable(rollout))
-            self._buffered_tokens += len(rollout.token_ids)
+            self._buffer.append(row)
+            self._buffered_tokens += len(row.token_ids)
             self._changed.notify()
 
     def flush(self) -> None:
@@ -96,7 +91,6 @@ class BankWriter(Closing):
                     self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer)
                 raise
             self._written.append(shard)
-            self._num_durable += len(batch)
             self._failure = None
 
     def close(self) -> None:

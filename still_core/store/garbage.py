@@ -6,6 +6,7 @@ object younger than `min_age_s` stays: its writer may be about to publish the ma
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from still_core.store.handle import Handle
 from still_core.store.manifest import Manifest, manifest_key
 
 MIN_AGE_S = 24 * 3600.0
+REUSED_FOR_S = 11 * 3600.0
+"""A writer lists an object that stands without writing it up to this age. The least age that
+`still store gc` takes is 12 h: whoever relied on the object has an hour to publish."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,10 +60,11 @@ def collect_garbage(
         keep: what stays.
         dry_run: only name.
         min_age_s: spare versions, objects and unfinished writes younger than this, by the back
-            end's clock.
+            end's clock; only to name them, by this machine's.
     """
     kept_keys = {manifest_key(handle.name, handle.version) for handle in keep}
-    now = backend.now()
+    # The back end tells its time by writing a file, and naming is to change nothing.
+    now = time.time() if dry_run else backend.now()
     doomed: list[str] = []
     needed: set[str] = set()
     for manifest in manifests:

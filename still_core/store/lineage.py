@@ -1,6 +1,7 @@
 """From an artefact back to what it was made of, and forward to all that came from it.
 
-Follows `meta["parents"]`: the digests of the artefacts that went into a version.
+Follows `meta["parents"]`: the digests of the artefacts that went into a version. Damaged manifests
+are left out, each with a warning in the log.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from still_core.store.store import Store
 
 def ancestors(store: Store, handle: Handle) -> list[Manifest]:
     """All versions that `handle` was made of, directly or not, nearest first."""
-    known = store.manifests()
+    known = store.manifests(skip_damaged=True)
     by_digest: dict[str, list[Manifest]] = {}
     for manifest in known:
         by_digest.setdefault(manifest.digest, []).append(manifest)
@@ -29,7 +30,7 @@ def ancestors(store: Store, handle: Handle) -> list[Manifest]:
 def descendants(store: Store, handle: Handle) -> list[Manifest]:
     """All versions that were made from `handle`, directly or not, nearest first."""
     children: dict[str, list[Manifest]] = {}
-    for manifest in store.manifests():
+    for manifest in store.manifests(skip_damaged=True):
         for digest in parents(manifest):
             children.setdefault(digest, []).append(manifest)
     return _closure(store.manifest(handle), lambda manifest: children.get(manifest.digest, []))
@@ -42,16 +43,17 @@ def find_artefact(store: Store, text: str) -> Handle:
         ConfigError: none, or several; the line names some.
     """
     name, _, version = text.partition("@")
-    exact = [m for m in store.manifests(name) if m.name == name and m.version.startswith(version)]
+    near = store.manifests(name, skip_damaged=True)
+    exact = [m for m in near if m.name == name and m.version.startswith(version)]
     found = exact or [
         manifest
-        for manifest in store.manifests()
+        for manifest in store.manifests(skip_damaged=True)
         if manifest.digest.startswith(text)
         or f"{manifest.name}@{manifest.version}".startswith(text)
     ]
     if len({(m.name, m.version) for m in found}) == 1:
         return store.handle_of(found[0])
-    some = sorted(f"{m.name}@{m.version}" for m in found or store.manifests())[:6]
+    some = sorted(f"{m.name}@{m.version}" for m in found or store.manifests(skip_damaged=True))[:6]
     raise ConfigError(
         explain(
             "no artefact by that name" if not found else f"{len(found)} artefacts go by that name",

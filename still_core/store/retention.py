@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterable
 
 from still_core.errors import ConfigError, explain
-from still_core.store.handle import Handle
 from still_core.store.manifest import Manifest
-from still_core.store.store import Store
 
 
 def checkpoints_to_keep(
@@ -41,22 +39,6 @@ def checkpoints_to_keep(
     ranked = sorted(scored, key=lambda m: (_score(m, score) or 0.0, _step(m)), reverse=True)
     kept = {(m.name, m.version) for m in [*by_step[-newest:], *ranked[:best]]}
     return [m for m in by_step if (m.name, m.version) in kept]
-
-
-def retain_checkpoints(
-    store: Store, name: str, *, best: int, newest: int = 1, score: str = "score"
-) -> list[Handle]:
-    """Forget the versions of `name` that retention does not keep, and name them.
-
-    Their manifests go now; the files follow with the next `Store.gc`. Versions that a pointer leads
-    to stay.
-    """
-    manifests = [m for m in store.manifests(f"{name}/") if m.name == name]
-    kept = {
-        m.version for m in checkpoints_to_keep(manifests, best=best, newest=newest, score=score)
-    }
-    doomed = [m for m in manifests if m.version not in kept]
-    return store.forget([store.handle_of(m) for m in doomed])
 
 
 def _step(manifest: Manifest) -> float:

@@ -20,7 +20,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from still_core.errors import ConfigError, MissingError, StoreError, explain
+from still_core.errors import ConfigError, CorruptionError, MissingError, StoreError, explain
 from still_core.store.backend import Stat, Tagged
 from still_core.store.crashpoint import crashpoint
 from still_core.store.retry import Failure, RetryPolicy, with_retries
@@ -28,7 +28,9 @@ from still_core.store.retry import Failure, RetryPolicy, with_retries
 Reply = TypeVar("Reply")
 
 PART_BYTES = 16 * 2**20
-"""Size of one part of a multipart upload, and of one block of a download."""
+"""Least size of one part of a multipart upload, and size of one block of a download."""
+MAX_PARTS = 10_000
+"""What S3 takes in one upload."""
 CONCURRENT_PARTS = 8
 SLOWEST_BYTES_PER_S = 200_000
 """A request that moves less than this is given up and tried again."""
@@ -101,11 +103,29 @@ class S3Backend:
         except MissingError:
             return None
 
+    def holds(self, key: str, source: bytes | Path, sha256: str) -> bool:
+        """By size, and by the ETag where that is the MD5 of the bytes."""
+        size = source.stat().st_size if isinstance(source, Path) else len(source)
+
+        async def head(fs: Any) -> Any:
+            return await fs._call_s3("head_object", Bucket=self._bucket, Key=self._key(key))
+
+        try:
+            reply = self._call("look up", key, head)
+        except MissingError:
+            return False
+        if int(reply["ContentLength"]) != size:
+            return False
+        if not _is_plain_md5(reply):
+            return True
+        data = source.read_bytes() if isinstance(source, Path) else source
+        return _fits_etag(data, reply)
+
     def put(self, key: str, source: bytes | Path) -> None:
         """One put, or a parallel multipart upload for a large file; checksums sent and compared."""
         size = source.stat().st_size if isinstance(source, Path) else len(source)
         if size > PART_BYTES:
-            self._put_parts(key, size, _block_reader(source))
+            self._put_parts(key, size, source)
             return
         crashpoint("mid-object")
         self._put(key, source.read_bytes() if isinstance(source, Path) else source)
@@ -146,13 +166,8 @@ class S3Backend:
     def sweep_unfinished(self, *, older_than_s: float, dry_run: bool) -> list[str]:
         """Multipart uploads whose writer died."""
 
-        async def uploads(fs: Any) -> Any:
-            return await fs._call_s3(
-                "list_multipart_uploads", Bucket=self._bucket, Prefix=self._key("")
-            )
-
         now, swept = self.now(), []
-        for upload in self._call("list uploads of", "", uploads).get("Uploads", []):
+        for upload in list(self._uploads()):
             if now - upload["Initiated"].timestamp() < older_than_s:
                 continue
             swept.append(f"upload of {upload['Key']}")
@@ -181,13 +196,26 @@ class S3Backend:
             self._filesystem, self._pid = _shared_client(self._retry.timeout_s), os.getpid()
         return self._filesystem
 
-    def _call(self, verb: str, key: str, request: Callable[[Any], Awaitable[Reply]]) -> Reply:
-        """Run `request(filesystem)` on the client's loop, with retries and one-line errors."""
+    def _call(
+        self,
+        verb: str,
+        key: str,
+        request: Callable[[Any], Awaitable[Reply]],
+        num_bytes: int = PART_BYTES,
+    ) -> Reply:
+        """Run `request(filesystem)` on the client's loop, with retries and one-line errors.
+
+        Args:
+            verb: what is done, for people.
+            key: to what.
+            request: may be made again.
+            num_bytes: most that one request moves; it gets time for so much.
+        """
         from fsspec.asyn import sync
 
         async def bounded(fs: Any) -> Reply:
             # A block that trickles in keeps the socket's own time-out from firing.
-            limit_s = self._retry.timeout_s + PART_BYTES / SLOWEST_BYTES_PER_S
+            limit_s = self._retry.timeout_s + num_bytes / SLOWEST_BYTES_PER_S
             return await asyncio.wait_for(request(fs), limit_s)
 
         def attempt() -> Reply:
@@ -204,12 +232,21 @@ class S3Backend:
                 return self._missing(key)
             if failure is Failure.CONFLICT:
                 return _PreconditionFailed()
+            if verb == "read" and isinstance(error, _DamagedTransfer):
+                return self._rotten(key)
             return self._failure(verb, key, failure, code)
 
         return with_retries(attempt, self._retry, give_up=give_up)
 
     def _missing(self, key: str) -> MissingError:
         return MissingError(explain("not in the store", got=f"{self.root}/{key}"))
+
+    def _rotten(self, key: str) -> CorruptionError:
+        what = f"{self.root}/{key} is damaged: its bytes never fit its own checksum"
+        remedy = "remove it from the store and run again: what made it publishes it anew"
+        return CorruptionError(
+            explain(what, got=f"{self._retry.attempts} damaged reads", remedy=remedy)
+        )
 
     def _failure(self, verb: str, key: str, failure: Failure, code: str) -> StoreError:
         remedies = {
@@ -266,9 +303,9 @@ class S3Backend:
 
         return self._call("read", key, get)
 
-    def _put_parts(self, key: str, size: int, read: Callable[[int], bytes]) -> None:
+    def _put_parts(self, key: str, size: int, source: bytes | Path) -> None:
         """Parts in parallel; a reader sees nothing before `complete`; a failure aborts them all."""
-        full = self._key(key)
+        full, part = self._key(key), part_bytes(size)
 
         async def begin(fs: Any) -> str:
             reply = await fs._call_s3("create_multipart_upload", Bucket=self._bucket, Key=full)
@@ -277,11 +314,11 @@ class S3Backend:
         upload = self._call("write", key, begin)
 
         def send(number: int) -> dict[str, Any]:
-            return self._send_part(key, upload, number, read((number - 1) * PART_BYTES))
+            return self._send_part(key, upload, number, _block(source, (number - 1) * part, part))
 
         try:
             with ThreadPoolExecutor(CONCURRENT_PARTS) as pool:
-                parts = list(pool.map(send, range(1, -(-size // PART_BYTES) + 1)))
+                parts = list(pool.map(send, range(1, -(-size // part) + 1)))
             crashpoint("mid-multipart")
             self._complete(key, upload, parts, size)
         except BaseException:
@@ -301,7 +338,7 @@ class S3Backend:
             _check_etag(key, data, reply)
             return {"PartNumber": number, "ETag": reply["ETag"]}
 
-        return self._call("write", key, send)
+        return self._call("write", key, send, max(PART_BYTES, len(data)))
 
     def _complete(self, key: str, upload: str, parts: list[dict[str, Any]], size: int) -> None:
         async def finish(fs: Any) -> None:
@@ -319,6 +356,25 @@ class S3Backend:
         found = self.stat(key)
         if found is None or found.size != size:
             raise StoreError(explain(f"upload of {self.root}/{key} did not complete"))
+
+    def _uploads(self) -> Iterator[Any]:
+        """All unfinished multipart uploads, in pages of 1000."""
+        markers: dict[str, str] = {}
+
+        async def ask(fs: Any) -> Any:
+            return await fs._call_s3(
+                "list_multipart_uploads", Bucket=self._bucket, Prefix=self._key(""), **markers
+            )
+
+        while True:
+            page = self._call("list uploads of", "", ask)
+            yield from page.get("Uploads", [])
+            if not page.get("IsTruncated"):
+                return
+            markers = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
 
     def _abort(self, full_key: str, upload: str) -> None:
         async def abort(fs: Any) -> None:
@@ -367,17 +423,17 @@ def _replace_lock_after_fork() -> None:
 os.register_at_fork(after_in_child=_replace_lock_after_fork)
 
 
-def _block_reader(source: bytes | Path) -> Callable[[int], bytes]:
-    """A function that gives the block of PART_BYTES at an offset."""
+def part_bytes(size: int) -> int:
+    """Bytes of each part so that an object of `size` bytes needs at most `MAX_PARTS`."""
+    return max(PART_BYTES, -(-size // MAX_PARTS))
 
-    def read(start: int) -> bytes:
-        if isinstance(source, bytes):
-            return source[start : start + PART_BYTES]
-        with source.open("rb") as file:
-            file.seek(start)
-            return file.read(PART_BYTES)
 
-    return read
+def _block(source: bytes | Path, start: int, size: int) -> bytes:
+    if isinstance(source, bytes):
+        return source[start : start + size]
+    with source.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
 
 
 class _PreconditionFailed(Exception):
@@ -392,10 +448,13 @@ def _is_plain_md5(reply: Any) -> bool:
 
 
 def _check_etag(key: str, data: bytes, reply: Any) -> None:
-    if _is_plain_md5(reply):
-        sent = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if reply["ETag"].strip('"').lower() != sent:
-            raise _DamagedTransfer(f"{key}: bytes differ from the ETag")
+    if _is_plain_md5(reply) and not _fits_etag(data, reply):
+        raise _DamagedTransfer(f"{key}: bytes differ from the ETag")
+
+
+def _fits_etag(data: bytes, reply: Any) -> bool:
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return bool(reply["ETag"].strip('"').lower() == md5)
 
 
 def _check_transfer(key: str, data: bytes, reply: Any) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from still_core.errors import CorruptionError, MissingError, StoreError, explain
 from still_core.store.crashpoint import crashpoint
 from still_core.store.manifest import ObjectRef
-from still_core.store.store import Store
+from still_core.store.store import READS_OF_DAMAGED, Store
 from still_core.store.tables import encode_table, open_table
 
 if TYPE_CHECKING:
@@ -59,7 +59,14 @@ class Shard:
 class ShardLog:
     """Shards below one prefix of a store."""
 
-    def __init__(self, store: Store, prefix: str, *, light: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        *,
+        light: Sequence[str] = (),
+        complete: Callable[[pa.Table], pa.Table] = lambda table: table,
+    ) -> None:
         """Open the log.
 
         Args:
@@ -67,8 +74,9 @@ class ShardLog:
             prefix: key prefix of the shards.
             light: columns that a merged shard also keeps in a small file of their own, so that
                 they are read without its bytes.
+            complete: adds the columns that a whole row lacks in an old shard.
         """
-        self._store = store
+        self._store, self._complete = store, complete
         self._prefix = prefix
         self._light = list(light)
         self._light_files: dict[str, tuple[str, ObjectRef]] = {}
@@ -120,19 +128,36 @@ class ShardLog:
         return self.read_rows(shard, None, columns)
 
     def read_rows(
-        self, shard: Shard, rows: Iterable[int] | None, columns: list[str] | None = None
+        self,
+        shard: Shard,
+        rows: Iterable[int] | None,
+        columns: list[str] | None = None,
+        *,
+        verify_again: bool = False,
     ) -> pa.Table | None:
-        """Some rows of a shard (all for None), ascending; only their row groups are decoded."""
-        key = self._key(shard.filename)
+        """Some rows of a shard (all for None), ascending; only their row groups are decoded.
+
+        The bytes are verified once per process, with `verify_again` also now.
+        """
         ref = ObjectRef(sha256=shard.sha256, size=shard.size)
         try:
-            path = self._store.local_copy(key, ref)
-            return open_table(path, key, columns=columns, rows=rows)
+            key = self._key(shard.filename)
+            table = self._open(key, ref, columns, rows, verify_again=verify_again)
+            return table if columns else self._complete(table)
         except CorruptionError:
             self.damaged.add(shard.filename)
             return None
         except MissingError:
             return None
+
+    def is_whole(self, shard: Shard) -> bool:
+        """Whether the stored bytes fit the shard's name: read anew, past every cache."""
+        for _ in range(READS_OF_DAMAGED):
+            whole = self._fits_name(shard.filename)
+            if whole is not False:
+                return bool(whole)
+        self.damaged.add(shard.filename)
+        return False
 
     def read_light(self, shards: list[Shard]) -> list[pa.Table | None]:
         """The light columns of several shards, in parallel."""
@@ -164,7 +189,8 @@ class ShardLog:
         import pyarrow as pa
 
         pairs = [(shard, rows) for shard, rows in zip(run, kept, strict=True) if rows]
-        tables = [self.read_rows(shard, rows) for shard, rows in pairs]
+        # The originals go: what rotted since it was read must not go into the pack unseen.
+        tables = [self.read_rows(shard, rows, verify_again=True) for shard, rows in pairs]
         whole = [table for table in tables if table is not None]
         if len(whole) != len(tables):
             return False
@@ -192,13 +218,66 @@ class ShardLog:
     def quarantine(self, filename: str) -> bool:
         """Move a damaged shard out of the readers' sight; its bytes stay. False: it is whole."""
         backend = self._store.backend
-        data = backend.read(self._key(filename)).data
         self.damaged.discard(filename)
+        try:
+            data = self._store.bytes_as_stored(self._key(filename))
+        except MissingError:
+            return False
         if hashlib.sha256(data).hexdigest() in filename:
             return False
         backend.create(f"{self._prefix}-damaged/{filename}", data)
         backend.delete(self._key(filename))
         return True
+
+    def sweep_light(self, *, older_than_s: float, dry_run: bool) -> list[str]:
+        """Name, and unless `dry_run` remove, light files whose shard is gone.
+
+        Args:
+            older_than_s: younger ones stay: their shard may be on its way.
+            dry_run: only name.
+        """
+        backend = self._store.backend
+        stats = list(backend.scan(f"{self._prefix}-light/"))
+        shards = {shard.sha256 for shard in self.shards()}
+        now = backend.now() if stats else 0.0
+        orphans = [
+            stat.key
+            for stat in stats
+            if (match := _LIGHT_NAME.search(stat.key)) is not None
+            and match.group(1) not in shards
+            and now - stat.modified >= older_than_s
+        ]
+        for key in [] if dry_run else orphans:
+            backend.delete(key)
+        return orphans
+
+    def _fits_name(self, filename: str) -> bool | None:
+        """None where the shard is gone."""
+        try:
+            data = self._store.backend.read(self._key(filename)).data
+        except MissingError:
+            return None
+        except CorruptionError:
+            return False
+        return hashlib.sha256(data).hexdigest() in filename
+
+    def _open(
+        self,
+        key: str,
+        ref: ObjectRef,
+        columns: list[str] | None,
+        rows: Iterable[int] | None,
+        *,
+        verify_again: bool = False,
+    ) -> pa.Table:
+        """A verified table; a copy that rotted since it was verified is verified again."""
+        chosen = None if rows is None else list(rows)
+        try:
+            path = self._store.local_copy(key, ref, verify_again=verify_again)
+            return open_table(path, key, columns=columns, rows=chosen)
+        except CorruptionError:
+            path = self._store.local_copy(key, ref, verify_again=True)
+            return open_table(path, key, columns=columns, rows=chosen)
 
     def _key(self, filename: str) -> str:
         return f"{self._prefix}/{filename}"
@@ -220,7 +299,7 @@ class ShardLog:
         key, ref = self._light_files.get(shard.sha256, ("", None))
         if ref is not None:
             try:
-                return open_table(self._store.local_copy(key, ref), key, columns=self._light)
+                return self._open(key, ref, self._light, None)
             except (CorruptionError, MissingError):
                 # The shard itself holds the same columns.
                 del self._light_files[shard.sha256]
@@ -235,11 +314,11 @@ class ShardWriter:
         self._sequence = 0
         self._lock = threading.Lock()
 
-    def next_name(self) -> tuple[int, str, int]:
-        """(time in ms, writer, sequence)."""
+    def next_name(self, *, after_ms: int = 0) -> tuple[int, str, int]:
+        """(time in ms, writer, sequence); the time is later than `after_ms`, whatever the clock."""
         with self._lock:
             self._sequence += 1
-            return int(time.time() * 1000), self.id, self._sequence
+            return max(int(time.time() * 1000), after_ms + 1), self.id, self._sequence
 
 
 ROWS_PER_GROUP = 512

@@ -13,11 +13,12 @@ import hashlib
 import logging
 import os
 import stat as stat_bits
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from still_core.errors import (
     ConfigError,
@@ -28,11 +29,11 @@ from still_core.errors import (
     StoreError,
     explain,
 )
-from still_core.store.backend import Backend, Stat, Tagged
+from still_core.store.backend import Backend, Stat, Tagged, system_failure
 from still_core.store.cache import ReadCache, is_whole, sha256_of
 from still_core.store.crashpoint import crashpoint
 from still_core.store.document import seal, unseal
-from still_core.store.garbage import MIN_AGE_S, GarbageReport, collect_garbage
+from still_core.store.garbage import MIN_AGE_S, REUSED_FOR_S, GarbageReport, collect_garbage
 from still_core.store.handle import Handle
 from still_core.store.lease import Lease, acquire
 from still_core.store.local import LocalBackend
@@ -58,7 +59,16 @@ CONCURRENT_REQUESTS = 16
 READS_OF_DAMAGED = 3
 """Bytes may be damaged on the way: a damaged read is repeated before the store itself is blamed."""
 SMALL_OBJECT = 256 * 1024
+QUARANTINE_TTL_S = 30.0
 CACHE_LIMIT_BYTES = 200 * 2**30
+
+
+class Survey(NamedTuple):
+    """What a listing found."""
+
+    manifests: list[Manifest]
+    damaged: dict[str, str]
+    """Why each damaged manifest can not be read, by its key."""
 
 
 class Store:
@@ -85,6 +95,7 @@ class Store:
         self._backend = _open_backend(str(root), retry)
         self._clock: float | None = None
         self._verified: set[str] = set()
+        self._told_damaged: set[str] = set()
         self._cache = ReadCache(
             cache or _default_cache(self._backend), limit_bytes=cache_limit_bytes
         )
@@ -230,11 +241,6 @@ class Store:
             )
         return self._object_path(ref).read_bytes() if self._caches() else self._read_object(ref)
 
-    def read_table(self, handle: Handle) -> pd.DataFrame:
-        """A published table as a frame; lists come as arrays."""
-        frame: pd.DataFrame = self._arrow(handle).to_pandas()
-        return frame
-
     def read_rows(self, handle: Handle) -> list[dict[str, Any]]:
         """A published table as plain Python rows: lists, and None for null."""
         rows: list[dict[str, Any]] = self._arrow(handle).to_pylist()
@@ -256,26 +262,35 @@ class Store:
         crashpoint("after-fetch")
         return folder
 
-    def local_copy(self, key: str, ref: ObjectRef) -> Path:
+    def local_copy(self, key: str, ref: ObjectRef, *, verify_again: bool = False) -> Path:
         """A local file with the bytes of `key`, verified once per process; not to be written to.
 
         For rooms that keep their own keys (the bank).
 
+        Args:
+            key: where the bytes lie.
+            ref: what they should be.
+            verify_again: also where this process has verified them before.
+
         Raises:
             MissingError: `key` is not in the store.
             CorruptionError: it does not fit `ref`.
+            StoreError: it can not be read now.
         """
         path = self._cache.path(ref) if self._caches() else Path(self.root) / key
-        if ref.sha256 in self._verified and path.is_file():
+        if ref.sha256 in self._verified and not verify_again and path.is_file():
             return path
-        if self._caches():
-            path = self._cache.get(ref) or self._cache.put(
-                ref, lambda target: self._download(key, ref, target)
-            )
-        elif not path.exists():
-            raise MissingError(explain("not in the store", got=f"{self.root}/{key}"))
-        elif not is_whole(path, ref):
-            raise _damaged(key, ref, path.lstat().st_size, sha256_of(path))
+        try:
+            if self._caches():
+                path = self._cache.get(ref) or self._cache.put(
+                    ref, lambda target: self._download(key, ref, target)
+                )
+            elif not is_whole(path, ref):
+                raise _damaged(key, ref, path.lstat().st_size, sha256_of(path))
+        except FileNotFoundError as error:
+            raise MissingError(explain("not in the store", got=f"{self.root}/{key}")) from error
+        except OSError as error:
+            raise system_failure("can not read", key, error) from error
         self._verified.add(ref.sha256)
         return path
 
@@ -303,10 +318,60 @@ class Store:
         Raises:
             CorruptionError: a manifest is damaged.
         """
+        found = self.survey(name_prefix)
+        if found.damaged and not skip_damaged:
+            first, *more = found.damaged.values()
+            raise CorruptionError(first + (f" ({len(more)} more are damaged)" if more else ""))
+        for key, why in found.damaged.items():
+            if key not in self._told_damaged:
+                self._told_damaged.add(key)
+                logger.warning("left out: %s", why)
+        return found.manifests
+
+    def survey(self, name_prefix: str = "") -> Survey:
+        """All that stands under names that begin with `name_prefix`, damaged manifests apart.
+
+        Raises:
+            ConfigError: no name begins like that.
+        """
+        if name_prefix:
+            check_name(name_prefix.removesuffix("/"), what="beginning of a name")
         keys = [stat.key for stat in self._backend.scan(f"manifests/{name_prefix}")]
-        read = self._read_sound_manifest if skip_damaged else self._read_manifest_key
-        found = _in_parallel(read, [key for key in keys if key.endswith(".json")])
-        return [manifest for manifest in found if manifest is not None]
+        keys = [key for key in keys if key.endswith(".json")]
+        manifests, damaged = [], {}
+        for key, found in zip(keys, _in_parallel(self._read_or_why, keys), strict=True):
+            if isinstance(found, Manifest):
+                manifests.append(found)
+            elif found is not None:
+                damaged[key] = str(found)
+        return Survey(manifests, damaged)
+
+    def quarantine(self, key: str) -> bool:
+        """Move a damaged manifest out of the readers' sight; its bytes stay. False: it is whole.
+
+        Files that only it lists are no longer kept from `gc`.
+        """
+        with self.lease("quarantine", ttl_s=QUARANTINE_TTL_S, owner=f"pid {os.getpid()}"):
+            # Another may have moved it, and a run published the version anew.
+            if not isinstance(self._read_or_why(key), CorruptionError):
+                return False
+            data = self.bytes_as_stored(key)
+            name = f"{key.removeprefix('manifests/')}.{hashlib.sha256(data).hexdigest()[:12]}"
+            self._backend.create(f"manifests-damaged/{name}", data)
+            self._backend.delete(key)
+        return True
+
+    def bytes_as_stored(self, key: str) -> bytes:
+        """All bytes of `key`, also where they do not fit the bucket's own checksum.
+
+        Raises:
+            MissingError: `key` is not in the store.
+        """
+        # A download in blocks compares sizes only.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy"
+            self._backend.download(key, copy)
+            return copy.read_bytes()
 
     def pointer(self, name: str) -> Handle | None:
         """Where the named pointer (`LATEST`-like) leads, None where it was never set."""
@@ -423,13 +488,15 @@ class Store:
             return self._read_checked(key, lambda tagged: _parse(tagged, key))
         except MissingError:
             return None
+        except CorruptionError as error:
+            remedy = "`still store quarantine --yes` sets it aside"
+            raise CorruptionError(f"{error}; {remedy}") from error
 
-    def _read_sound_manifest(self, key: str) -> Manifest | None:
+    def _read_or_why(self, key: str) -> Manifest | CorruptionError | None:
         try:
             return self._read_manifest_key(key)
         except CorruptionError as error:
-            logger.warning("left out: %s", error)
-            return None
+            return error
 
     def _require_manifest(self, name: str, version: str) -> Manifest:
         check_name(name), check_version(version)
@@ -458,8 +525,10 @@ class Store:
     def _read_checked(self, key: str, parse: Callable[[Tagged], Result]) -> Result:
         """Read and parse, once more where the bytes were damaged on the way."""
         for attempt in range(READS_OF_DAMAGED):
+            # Outside: the back end has repeated a transfer that it can tell is damaged.
+            tagged = self._backend.read(key)
             try:
-                return parse(self._backend.read(key))
+                return parse(tagged)
             except CorruptionError:
                 if self._backend.is_local or attempt + 1 == READS_OF_DAMAGED:
                     raise
@@ -471,7 +540,7 @@ class Store:
         ask = self._backend.is_local or ref.size > SMALL_OBJECT
         found = self._backend.stat(ref.key) if ask else None
         # An old object is written again: a garbage collection that runs now may have doomed it.
-        if found is not None and found.size == ref.size and self._age_s(found) < MIN_AGE_S / 2:
+        if found is not None and self._age_s(found) < REUSED_FOR_S and self._holds(ref, source):
             return
         if isinstance(source, Path):
             before = source.stat()
@@ -483,9 +552,12 @@ class Store:
             self._backend.put(ref.key, source)
 
     def _heal_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
-        """Write an object of a standing version only where it was lost: a rerun writes nothing."""
-        if not self._is_present(item[0]):
+        """Write an object of a standing version only where it is lost or damaged."""
+        if not self._holds(*item):
             self._put_object(item)
+
+    def _holds(self, ref: ObjectRef, source: Path | bytes) -> bool:
+        return self._backend.holds(ref.key, source, ref.sha256)
 
     def _is_present(self, ref: ObjectRef) -> bool:
         found = self._backend.stat(ref.key)
@@ -585,9 +657,13 @@ def _measure(source: Path | bytes) -> ObjectRef:
 
 
 def _damaged(key: str, ref: ObjectRef, size: int, sha256: str) -> CorruptionError:
-    expected = f"{ref.size} bytes, sha256 {ref.sha256}"
     return CorruptionError(
-        explain(f"{key} is damaged", got=f"{size} bytes, sha256 {sha256}", expected=expected)
+        explain(
+            f"{key} is damaged",
+            got=f"{size} bytes, sha256 {sha256}",
+            expected=f"{ref.size} bytes, sha256 {ref.sha256}",
+            remedy="remove it from the store and run again: what made it publishes it anew",
+        )
     )
 
 

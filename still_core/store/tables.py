@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from still_core.errors import CorruptionError, DataError, explain
+from still_core.errors import CorruptionError, DataError, MissingError, explain
+from still_core.store.backend import system_failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,8 @@ def open_table(
 
     Raises:
         CorruptionError: not Parquet.
+        MissingError: the file is gone.
+        StoreError: the system does not let it be read now.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -91,7 +94,12 @@ def open_table(
             if rows is None:
                 return file.read(columns=columns, use_threads=False)
             return _read_some(file, sorted(rows), columns)
+    except FileNotFoundError as error:
+        raise MissingError(explain("not in the store", got=key)) from error
     except (pa.ArrowInvalid, OSError) as error:
+        # Arrow tells broken Parquet by an OSError without a number, the system's refusal by one.
+        if isinstance(error, OSError) and error.errno:
+            raise system_failure("can not read", key, error) from error
         raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import threading
 import time
@@ -15,8 +17,11 @@ import pytest
 from still_core.errors import ConfigError, DataError, StoreError
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout.bank import RolloutBank
+from still_core.rollout.bank_rows import rollout_columns
 from still_core.rollout.rollout import FinishReason, Rollout
-from still_core.store import Store
+from still_core.store import Store, shardlog
+from still_core.store.shardlog import ShardLog, ShardWriter
+from still_core.store.tables import open_table
 from still_core.verify.verdict import Outcome, Verdict
 
 
@@ -112,7 +117,6 @@ def test_an_appended_rollout_is_durable_within_the_flush_time(store: Store) -> N
         while not RolloutBank(store).get([make_rollout(1).id]) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert RolloutBank(store).get([make_rollout(1).id])
-        assert writer.num_durable == 1
 
 
 def test_a_row_waits_for_a_hundredth_of_its_writers_time_and_never_long(store: Store) -> None:
@@ -248,10 +252,9 @@ def test_a_shard_that_the_store_refuses_is_not_durable_and_not_lost(
             damaged.setattr(store.backend, "create", lambda key, data: False)
             with pytest.raises(StoreError, match="damaged on its way"):
                 writer.flush()
-        assert writer.num_durable == 0
+        assert list(RolloutBank(store).scan()) == []
         writer.flush()
-        assert writer.num_durable == 1
-    assert [rollout.id for rollout in RolloutBank(store).scan()] == [make_rollout(1).id]
+        assert [rollout.id for rollout in RolloutBank(store).scan()] == [make_rollout(1).id]
 
 
 def test_export_to_jsonl_and_parquet_is_read_by_pandas(store: Store, tmp_path: Path) -> None:
@@ -397,3 +400,206 @@ def test_a_writer_leaves_one_shard_where_it_wrote_many(store: Store) -> None:
         assert len(list(RolloutBank(store).scan())) == 20
     assert len(shard_keys(store)) == 1
     assert list(bank.scan()) == [make_rollout(number) for number in range(20)]
+
+
+class BlindBank(RolloutBank):
+    """A run that drew what another run draws at the same time."""
+
+    def holds(self, rollout: Rollout) -> bool:
+        return False
+
+
+def write_shard(bank: RolloutBank, *numbers: int, **changes) -> None:
+    with bank.writer(owner="o", flush_s=60) as writer:
+        for number in numbers:
+            writer.append(make_rollout(number, **changes))
+    time.sleep(0.002)
+
+
+def flip_byte(store: Store, key: str) -> None:
+    data = bytearray(store.backend.read(key).data)
+    data[100] ^= 1
+    store.backend.put(key, bytes(data))
+
+
+def test_a_duplicate_stays_where_the_pack_that_holds_its_row_is_damaged(
+    store: Store, tmp_path: Path
+) -> None:
+    write_shard(RolloutBank(store), 1, 2)
+    write_shard(RolloutBank(store), 3)
+    RolloutBank(store).gc(dry_run=False)
+    (pack,) = shard_keys(store)
+    write_shard(BlindBank(store), 1, 4)
+    flip_byte(store, pack)
+    size = store.backend.stat(pack).size
+    fresh = RolloutBank(Store(store.root, cache=tmp_path / "fresh"))
+    named = fresh.gc(pack_bytes=size)
+    assert (named.merged, named.quarantined) == ((), (pack.rpartition("/")[2],))
+    done = RolloutBank(Store(store.root, cache=tmp_path / "fresher")).gc(
+        dry_run=False, pack_bytes=size
+    )
+    assert (done.merged, done.duplicates) == ((), 0)
+    assert "which is damaged" in "\n".join(done.lines())
+    assert [r.id for r in RolloutBank(store).scan()] == [make_rollout(n).id for n in (1, 4)]
+
+
+def test_a_collection_that_meets_damage_works_out_the_rest_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number in (1, 2, 3):
+        write_shard(RolloutBank(store), number)
+    bank = RolloutBank(store)
+    bank.refresh()
+    damaged = shard_keys(store)[1]
+    flip_byte(store, damaged)
+    report = bank.gc(dry_run=False)
+    assert (len(report.merged), report.packs) == (2, 1)
+    assert report.quarantined == (damaged.rpartition("/")[2],)
+    assert [r.id for r in RolloutBank(store).scan()] == [make_rollout(n).id for n in (1, 3)]
+
+
+def test_a_shard_that_is_merged_away_before_it_is_opened_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    for number in (1, 2, 3):
+        write_shard(RolloutBank(store), number)
+    merged: list[bool] = []
+
+    def open_late(path: Path, key: str, **chosen):
+        if not merged:
+            merged.append(True)
+            RolloutBank(store).gc(dry_run=False)
+        return open_table(path, key, **chosen)
+
+    monkeypatch.setattr(shardlog, "open_table", open_late)
+    ids = [make_rollout(n).id for n in (1, 2, 3)]
+    bank = RolloutBank(store)
+    assert list(bank.get(ids)) == ids
+    assert bank.stats().damaged == ()
+
+
+def test_a_shard_that_the_system_refuses_to_open_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    write_shard(RolloutBank(store), 1)
+    bank = RolloutBank(store)
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr("pyarrow.parquet.ParquetFile", refuse)
+        with pytest.raises(StoreError, match="Too many open files; raise the limit"):
+            bank.get([make_rollout(1).id])
+    assert len(bank.get([make_rollout(1).id])) == 1
+    assert bank.stats().damaged == ()
+
+
+@pytest.mark.integration
+def test_a_cached_shard_that_rots_after_its_check_is_fetched_again(
+    s3_root: str, tmp_path: Path
+) -> None:
+    store = Store(s3_root, cache=tmp_path / "cache")
+    write_shard(RolloutBank(store), 1)
+    bank = RolloutBank(store)
+    assert len(list(bank.scan())) == 1
+    (cached,) = (tmp_path / "cache" / "objects").iterdir()
+    cached.chmod(0o644)
+    cached.write_bytes(b"PAR1 rotten PAR1")
+    assert len(list(bank.scan())) == 1
+    assert bank.stats().damaged == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("problem_id", "a\ud800b"),
+        ("seed", 2**63),
+        ("sample_index", -(2**31) - 1),
+        ("token_ids", (1, 2**31, 3)),
+        ("rule", None),
+    ],
+)
+def test_a_row_that_no_shard_can_hold_is_refused_by_field_and_blocks_no_other(
+    tmp_path: Path, field: str, value: object
+) -> None:
+    bank = RolloutBank(Store(tmp_path))
+    with bank.writer(owner="o", flush_s=60) as writer:
+        writer.append(make_rollout(1))
+        with pytest.raises(DataError, match=f"{field} can not be stored"):
+            writer.append(make_rollout(2, **{field: value}))
+        writer.append(make_rollout(2))
+    assert [r.id for r in bank.scan()] == [make_rollout(n).id for n in (1, 2)]
+
+
+def test_the_later_verdict_wins_whatever_the_clock_of_its_machine(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shard(RolloutBank(store), 1)
+    now = time.time
+    for version, hours in (("v2", 0), ("v3", 1), ("v4", 2)):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now() - 3600 * hours)
+        verdict = Verdict(
+            outcome=Outcome.WRONG, extracted="x", rule="r", verifier_version=version, seconds=0.0
+        )
+        RolloutBank(store).judge({make_rollout(1).id: verdict})
+    (row,) = RolloutBank(store).rows()
+    assert row["verifier_version"] == "v4"
+
+
+def test_provenance_finds_answers_of_live_teachers_pairs_and_written_solutions(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    asked = make_rollout(1).id
+    rows = {
+        "taught": {"source_row": f"bank:{asked}:0"},
+        "chosen": {"chosen_source_row": asked, "rejected_source_row": "other"},
+        "rejected": {"chosen_source_row": "other", "rejected_source_row": f"bank:{asked}:1"},
+        "completed": {"source_row": "file:3", "solution_rollout_id": asked},
+        "unrelated": {"source_row": "bank:other:0", "solution_rollout_id": ""},
+    }
+    for name, row in rows.items():
+        store.publish_table(name, "1", [row])
+    found = {handle.name for handle in RolloutBank(store).users([asked])}
+    assert found == {"taught", "chosen", "rejected", "completed"}
+
+
+def test_a_shard_from_before_there_were_tools_is_read_and_merged_with_a_new_one(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    old = rollout_columns([make_rollout(1)])
+    del old["tools"]
+    ShardLog(store, "bank/rollouts").write(old, ShardWriter().next_name())
+    time.sleep(0.002)
+    write_shard(RolloutBank(store), 2, tools="python 3.12")
+    before = list(RolloutBank(store).scan())
+    assert [rollout.tools for rollout in before] == ["", "python 3.12"]
+    RolloutBank(store).gc(dry_run=False)
+    assert list(RolloutBank(store).scan()) == before
+    assert len(shard_keys(store)) == 1
+
+
+def test_setting_aside_a_shard_that_is_gone_does_nothing(store: Store) -> None:
+    name = "0" * 13 + "-" + "a" * 12 + "-000001-1-" + "b" * 64 + ".parquet"
+    assert not ShardLog(store, "bank/rollouts").quarantine(name)
+
+
+def test_light_files_whose_shard_is_gone_are_removed_once_they_are_old(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number in (1, 2):
+        write_shard(RolloutBank(store), number)
+    RolloutBank(store).gc(dry_run=False)
+    (needed,) = [stat.key for stat in store.backend.scan("bank/rollouts-light/")]
+    young, old = (f"bank/rollouts-light/{c * 64}-{c * 64}.parquet" for c in "ab")
+    for key in (young, old):
+        store.backend.put(key, b"left behind")
+    for key in (needed, old):
+        os.utime(tmp_path / key, (0, 0))
+    assert RolloutBank(store).gc().orphans == (old,)
+    assert RolloutBank(store).gc(dry_run=False).orphans == (old,)
+    assert [stat.key for stat in store.backend.scan("bank/rollouts-light/")] == sorted(
+        [needed, young]
+    )

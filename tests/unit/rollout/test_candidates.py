@@ -1,4 +1,4 @@
-"""Candidates whose perplexity is read off their rollouts."""
+"""Candidates in the markup of their prompt, whose perplexity is read off their rollouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from still_core.errors import DataError
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.refine.recipe import PerplexitySource
-from still_core.responses.format import render_response
+from still_core.responses.prompts import prompt
 from still_core.responses.response import Response
 from still_core.rollout.candidates import candidates_of
 from still_core.rollout.rollout import FinishReason, Rollout
@@ -30,7 +30,9 @@ PROBLEM = Problem(
 )
 
 
-def rollout(number: int, logprobs: tuple[float, ...], text: str = "") -> Rollout:
+def rollout(
+    number: int, logprobs: tuple[float, ...], text: str = "", asked: str = "bare"
+) -> Rollout:
     response = Response(thought="one and one", solution="So \\boxed{2}.")
     return Rollout(
         id=f"r{number}",
@@ -43,7 +45,7 @@ def rollout(number: int, logprobs: tuple[float, ...], text: str = "") -> Rollout
         engine_build="e",
         sample_index=number,
         seed=0,
-        text=text or render_response(response),
+        text=text or prompt(asked).render_response(response),
         token_ids=tuple(range(len(logprobs))),
         logprobs=logprobs,
         finish_reason=FinishReason.STOP,
@@ -51,12 +53,18 @@ def rollout(number: int, logprobs: tuple[float, ...], text: str = "") -> Rollout
     )
 
 
+@pytest.mark.parametrize("asked", ["bare", "still-3-short", "still-3-long"])
 def test_perplexity_is_read_off_the_samplers_log_probs(
-    tmp_path: Path, tiny_model_dir: Path
+    asked: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     store = Store(str(tmp_path / "store"))
     policy = store.publish_dir("model", "1", tiny_model_dir)
-    rollouts = [rollout(0, (math.log(0.5), math.log(0.125))), rollout(1, (0.0,), text="no format")]
+    unread = Response(thought="one and one", solution="2")
+    other = prompt("still-2" if asked != "bare" else "still-3-short").render_response(unread)
+    rollouts = [
+        rollout(0, (math.log(0.5), math.log(0.125)), asked=asked),
+        rollout(1, (0.0,), text=other),
+    ]
     tables = {"selected": [one.to_row() for one in rollouts]}
     exploration = publish_tables(store, "explore", "1", tables)
 
@@ -68,18 +76,18 @@ def test_perplexity_is_read_off_the_samplers_log_probs(
             found,
             [PROBLEM],
             policy,
-            prompt="bare",
+            prompt=asked,
             round=1,
             dtype="float32",
             resources=TrainResources(),
             perplexity_source=PerplexitySource.ROLLOUT,
         )
-        assert funnel.steps[0].dropped == {"no_tokens": 1}
+        assert sum(funnel.steps[0].dropped.values()) == 1
         assert [row.num_thought_tokens for row in rows] == [len("one and one")]
         return [row.perplexity for row in rows]
 
     assert read(exploration.version) == [pytest.approx(4.0)]
-    bare = {"selected": [rollout(0, ()).to_row(), rollouts[1].to_row()]}
+    bare = {"selected": [rollout(0, (), asked=asked).to_row(), rollouts[1].to_row()]}
     publish_tables(store, "explore", "2", bare)
     with pytest.raises(DataError, match="without tokens"):
         read("2")

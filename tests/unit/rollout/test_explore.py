@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from still_core.errors import DataError
+from still_core.errors import DataError, RolloutError
+from still_core.identity import canonical, digest
 from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
-from still_core.rollout.recipe import ExploreRecipe
+from still_core.rollout.found import publish_exploration
+from still_core.rollout.recipe import ExploreRecipe, Resources
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import sample
 from still_core.store import Store
@@ -133,6 +136,13 @@ class ScriptedVerifier:
         )
 
 
+class BusyVerifier(ScriptedVerifier):
+    """Comes to no verdict."""
+
+    def submit(self, answer: Any) -> Future[Verdict]:
+        return Future()
+
+
 class MemoryBank:
     """A bank that lives as long as the test."""
 
@@ -181,8 +191,6 @@ def run(
     recipe = ExploreRecipe(
         sampling=Sampling(temperature=1.0, max_tokens=8),
         max_attempts=max_attempts,
-        waves=waves,
-        abort_siblings=abort_siblings,
     )
     return explore(
         make_problems(count),
@@ -190,6 +198,7 @@ def run(
         bank,
         verifier or ScriptedVerifier(),
         recipe,
+        Resources(waves=waves, abort_siblings=abort_siblings),
         seed=7,
         round=1,
         prompt=PlainPrompt(),
@@ -239,6 +248,20 @@ def test_the_result_does_not_depend_on_what_ends_first(order_seed: int) -> None:
         )
 
 
+def test_neither_waves_nor_cut_siblings_change_what_is_published(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    script = {f"p{n}": [i for i in range(20) if (i + n) % 7 == 3] for n in range(20)} | {"p20": []}
+    digests = set()
+    for number, waves in enumerate([(1,), (1, 1, 2, 4, 4, 8), (20,)]):
+        for abort_siblings in (True, False):
+            pool = ScriptedPool(script, number)
+            found = run(pool, 21, bank=MemoryBank(), waves=waves, abort_siblings=abort_siblings)
+            version = f"{number}-{abort_siblings}"
+            handle = publish_exploration(store, "explore", version, found, round=1, left=0)
+            digests.add(handle.digest)
+    assert len(digests) == 1
+
+
 def test_one_by_one_draws_nothing_that_does_not_count() -> None:
     script = {f"p{n}": [n] for n in range(10)}
     pool = ScriptedPool(script)
@@ -253,7 +276,7 @@ def test_siblings_of_a_solved_problem_are_cut() -> None:
     assert pool.pending() == 0
 
 
-def test_siblings_run_out_into_the_bank_where_the_recipe_does_not_cut_them() -> None:
+def test_siblings_that_are_not_cut_run_out_into_the_bank() -> None:
     bank, pool = MemoryBank(), ScriptedPool({"p0": [0]}, capacity=64)
     found = run(pool, 1, bank=bank, waves=(20,), abort_siblings=False)
     assert indices(found) == [[0]]
@@ -305,6 +328,45 @@ def test_after_a_crash_only_what_is_missing_is_drawn(crash_after: int) -> None:
     assert len(bank.appended) == len(set(bank.appended))
 
 
+class EndingPool(ScriptedPool):
+    """Hands out all that was asked for, and can not go on after that."""
+
+    def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
+        if not self.waiting:
+            raise RolloutError("worker rollout-0 failed 4 times in a row")
+        return [self._finish(self.waiting.pop(identity)) for identity in list(self.waiting)]
+
+    def pending(self) -> int:
+        return 1
+
+
+def test_what_ended_and_has_no_verdict_yet_outlives_the_end_of_its_campaign(
+    tmp_path: Path,
+) -> None:
+    bank, script = RolloutBank(Store(tmp_path)), {f"p{n}": [0] for n in range(5)}
+    with pytest.raises(RolloutError):
+        run(EndingPool(script), 5, bank=bank, verifier=BusyVerifier(), waves=(1,))
+    assert [row["outcome"] for row in bank.rows()] == [""] * 5
+    pool = ScriptedPool(script)
+    found = run(pool, 5, bank=bank)
+    assert (pool.drawn, len(found.solved)) == ([], 5)
+    assert [row["outcome"] for row in RolloutBank(Store(tmp_path)).rows()] == ["correct"] * 5
+
+
+def test_a_rollout_whose_verdict_is_late_is_banked_twice_and_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = {f"p{n}": [n % 3] for n in range(8)}
+    prompt = run(ScriptedPool(script), 8, bank=MemoryBank())
+    monkeypatch.setattr(search, "JUDGED_WITHIN_S", 0.0)
+    bank = RolloutBank(Store(tmp_path))
+    late = run(ScriptedPool(script), 8, bank=bank, verifier=ScriptedVerifier(lag=2))
+    assert late.to_rows() == prompt.to_rows()
+    rows = bank.rows()
+    assert len(rows) == len({row["id"] for row in rows}) == late.tally.generated_rollouts
+    assert all(row["outcome"] for row in rows)
+
+
 def test_verdicts_of_an_older_verifier_are_given_again_and_not_trusted() -> None:
     bank = MemoryBank()
     run(ScriptedPool({"p0": [2]}), 1, bank=bank)
@@ -317,6 +379,24 @@ def test_verdicts_of_an_older_verifier_are_given_again_and_not_trusted() -> None
     assert verifier.count >= 3
 
 
+def test_a_verifier_sees_the_thought_that_the_prompt_has_opened() -> None:
+    bank = MemoryBank()
+    sampling = Sampling(temperature=1.0, max_tokens=8)
+    explore(
+        make_problems(1),
+        ScriptedPool({}),
+        bank,
+        ScriptedVerifier(),
+        ExploreRecipe(sampling=sampling, max_attempts=1),
+        Resources(),
+        seed=7,
+        round=1,
+        prompt="still-3-short",
+    )
+    (rollout,) = bank.rows.values()
+    assert (rollout.text, rollout.extracted) == ("bad", "<think>bad")
+
+
 def test_two_problems_with_one_id_are_refused() -> None:
     problem = make_problems(1)[0]
     with pytest.raises(DataError, match="same id"):
@@ -326,6 +406,7 @@ def test_two_problems_with_one_id_are_refused() -> None:
             None,
             ScriptedVerifier(),
             ExploreRecipe(sampling=Sampling(max_tokens=8)),
+            Resources(),
             seed=0,
             round=0,
             prompt=PlainPrompt(),
@@ -341,6 +422,7 @@ def test_seeds_differ_between_rounds_problems_and_attempts_and_not_between_runs(
             bank,
             ScriptedVerifier(),
             ExploreRecipe(sampling=Sampling(temperature=1.0, max_tokens=8), max_attempts=4),
+            Resources(),
             seed=1,
             round=round,
             prompt=PlainPrompt(),
@@ -405,3 +487,22 @@ def test_one_problem_under_two_ids_is_drawn_once_and_answers_both(bank: MemoryBa
     assert [group.problem.id for group in result.groups] == ["p0", "p1", "twin"]
     assert [group.num_correct for group in result.groups] == [1, 0, 1]
     assert len(pool.drawn) == 2
+
+
+def test_tools_are_part_of_a_rollouts_identity_and_their_absence_is_not() -> None:
+    bare = RolloutRequest(
+        problem_id="p0",
+        problem_digest="problem",
+        prompt="1+1?",
+        prompt_digest="prompt",
+        policy_digest="policy",
+        policy_version=0,
+        sampling=Sampling(max_tokens=8),
+        sample_index=2,
+        seed=7,
+        engine_build="scripted 1",
+    )
+    settings = canonical(bare.sampling)
+    assert bare.id == digest(["policy", "problem", "prompt", settings, 2, 7, "scripted 1"])
+    identities = {replace(bare, tools=tools).id for tools in [(), ("python 3.12",), ("search 1",)]}
+    assert len(identities) == 3

@@ -37,14 +37,14 @@ def state(**changes: object) -> StageState:
 
 def test_a_running_stage_says_done_rate_and_time_left() -> None:
     assert line(state(), 1001.0) == (
-        "explore: running, 30/120 problems, 0.5/s, left 3 min 0 s, correct 12"
+        "explore: running, 30/120 problems, 0.5/s, left 3 min 00 s, correct 12"
     )
 
 
 def test_a_stalled_stage_says_for_how_long_and_where() -> None:
     text = line(state(state=State.STALLED, where="worker rollout-0 (pid 7 on n1)"), 1010.0)
     assert "stalled" in text
-    assert "no progress for 11 s: worker rollout-0 (pid 7 on n1)" in text
+    assert "no progress for 11.0 s: worker rollout-0 (pid 7 on n1)" in text
 
 
 def test_a_silent_stage_says_who_is_not_heard() -> None:

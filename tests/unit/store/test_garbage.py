@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from deployments.cli.store import LEAST_AGE_HOURS
 from still_core.errors import ConfigError
 from still_core.store import Store
 from still_core.store.backend import Stat
+from still_core.store.garbage import REUSED_FOR_S
 from still_core.store.lineage import ancestors, descendants
 from still_core.store.manifest import Manifest
-from still_core.store.retention import checkpoints_to_keep, retain_checkpoints
+from still_core.store.retention import checkpoints_to_keep
 
 
 @pytest.fixture
@@ -112,17 +114,6 @@ def test_the_best_and_the_newest_checkpoints_are_kept() -> None:
         checkpoints_to_keep([], best=1, newest=0)
 
 
-def test_retention_forgets_the_rest_and_gc_takes_their_files(store: Store) -> None:
-    for step, score in [(100, 0.1), (200, 0.9), (300, 0.2)]:
-        files = {"w": f"weights {step}".encode()}
-        store.publish("run/ckpt", str(step), files, meta={"step": step, "score": score})
-    forgotten = retain_checkpoints(store, "run/ckpt", best=1)
-    assert [handle.version for handle in forgotten] == ["100"]
-    report = store.gc(keep=store.list(), min_age_s=0, dry_run=False)
-    assert len(report.objects) == 1
-    assert [handle.version for handle in store.list("run/")] == ["200", "300"]
-
-
 def test_lineage_runs_both_ways(store: Store) -> None:
     data = store.publish("data", "1", {"f": b"rows"})
     model = store.publish("model", "1", {"f": b"weights"}, meta={"parents": [data.digest]})
@@ -130,3 +121,7 @@ def test_lineage_runs_both_ways(store: Store) -> None:
     assert [m.name for m in descendants(store, data)] == ["model", "report"]
     assert [m.name for m in ancestors(store, report)] == ["model", "data"]
     assert ancestors(store, data) == []
+
+
+def test_the_least_age_of_a_collection_leaves_a_writer_an_hour_to_publish() -> None:
+    assert LEAST_AGE_HOURS * 3600 >= REUSED_FOR_S + 3600
