@@ -15,6 +15,12 @@ from still_core.train.recipe import DpoRecipe, SftRecipe
 from tasks.planning import PlannedStage, planning
 from tasks.preflight import preflight
 
+SHARE_OF_LONGEST = 4
+"""A row or response is assumed to have the longest length divided by this, on average: the data is
+not there yet. Ours."""
+TOKENS_PER_GPU_S = 1_000
+"""Drawn by one GPU of an engine, assumed for 32B on an H100. Ours, measured nowhere."""
+
 
 def plan_still_2(recipe: Still2Recipe, store: str, resources: Resources) -> str:
     """The DAG with what is cached and what will run, what is missing, memory and GPU-hours."""
@@ -30,7 +36,7 @@ def plan_still_2(recipe: Still2Recipe, store: str, resources: Resources) -> str:
         f"{len(stages)} stages: {cached} cached, {len(stages) - cached} to run",
         *(f"to mend before the run: {fault}" for fault in faults),
         "",
-        *_training_lines(recipe, resources),
+        *cost_lines(recipe, resources),
     ]
     return "\n".join(lines) + "\n"
 
@@ -41,18 +47,52 @@ def _line(stage: PlannedStage) -> str:
     return f"  {mark}  {stage.name}{reads}"
 
 
-def _training_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
-    """Memory per rank by part and hours for one SFT, and for one DPO where the recipe has it."""
+def cost_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
+    """Memory per rank and GPU-hours of one SFT, of one DPO where the recipe has it, and of one
+    round's exploration, each with what it assumes."""
     by_pairs = recipe.self_improve.method == "dpo"
-    lines = _job_lines("SFT", recipe, recipe.sft, resources, recipe.mix.target_size)
+    lines = _job_lines(
+        "SFT",
+        recipe,
+        recipe.sft,
+        resources,
+        recipe.mix.target_size,
+        "demonstrations (mix.target_size)",
+    )
     if by_pairs:
         pairs = recipe.pool.problems_per_round * recipe.self_improve.pairs.max_pairs_per_problem
-        lines += _job_lines("DPO", recipe, recipe.self_improve.dpo, resources, pairs)
+        lines += _job_lines(
+            "DPO",
+            recipe,
+            recipe.self_improve.dpo,
+            resources,
+            pairs,
+            "pairs (all that pool.problems_per_round problems may give)",
+        )
     again = 0 if by_pairs else recipe.rounds
     lines.append(f"  {again + 1} x SFT of a round in the run, and one of the solution writer")
     if by_pairs:
         lines.append(f"  {recipe.rounds} x DPO in the run")
-    return lines
+    if recipe.rounds:
+        lines += _exploration_lines(recipe, resources)
+    return [*lines, "not in these hours: teachers, scoring, evaluation"]
+
+
+def _exploration_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
+    """The dearest that one round's exploration can be."""
+    problems, attempts = recipe.pool.problems_per_round, recipe.explore.max_attempts
+    mean_tokens = recipe.explore.sampling.max_tokens // SHARE_OF_LONGEST
+    tokens = problems * attempts * mean_tokens
+    cost, rate = f"{tokens / 1e6:,.1f} million tokens", ""
+    if resources.rollout.gpus_per_actor:
+        cost += f", {tokens / TOKENS_PER_GPU_S / 3600:,.0f} GPU-hours"
+        rate = f", {TOKENS_PER_GPU_S:,} tokens/s per GPU"
+    return [
+        f"one exploration, {problems:,} problems x {attempts} attempts: at most {cost}",
+        f"  assumes {mean_tokens:,} tokens per response on average (max_tokens / "
+        f"{SHARE_OF_LONGEST}){rate}, no problem solved before its last attempt",
+        f"  {recipe.rounds} x in the run",
+    ]
 
 
 def _job_lines(
@@ -61,15 +101,18 @@ def _job_lines(
     job: SftRecipe | DpoRecipe,
     resources: Resources,
     num_rows: int,
+    rows: str,
 ) -> list[str]:
-    """One training job; an architecture without a plan is said so."""
+    """One training job on `num_rows` (0: not known) of what `rows` says; an architecture without a
+    plan is said so."""
+    mean_tokens = job.max_length // SHARE_OF_LONGEST
     try:
         plan = plan_memory(
             _model_config(recipe.backbone.model),
             job,
             resources.train,
             num_rows=num_rows or None,
-            mean_tokens=job.max_length // 4,
+            mean_tokens=mean_tokens,
         )
     except ConfigError as error:
         return [f"no memory plan: {error}"]
@@ -77,6 +120,10 @@ def _job_lines(
     return [
         f"one {kind}, rows up to {job.max_length} tokens: {plan.sentence()}",
         f"  GiB: {parts}",
+        f"  assumes {num_rows:,} {rows}, {mean_tokens:,} tokens each on average "
+        f"(max_length / {SHARE_OF_LONGEST}), {job.epochs} epochs"
+        if num_rows
+        else "  no GPU-hours: mix.target_size 0 leaves the number of rows open",
     ]
 
 

@@ -9,10 +9,7 @@ answered while the engine starts, works, or hangs, so the pool can always ask wh
 
 from __future__ import annotations
 
-import faulthandler
 import os
-import socket
-import tempfile
 import threading
 import time
 import traceback
@@ -21,10 +18,12 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from still_core.errors import StillError
+from still_core.rollout.cluster import ActorPlace, own_place
 from still_core.rollout.engines.engine import Engine, Finished
 from still_core.rollout.recipe import EngineRecipe, Resources
 from still_core.rollout.rollout import RolloutRequest
 from still_core.rollout.weights import Weights
+from still_core.stacks import thread_stacks
 
 EngineFactory = Callable[[EngineRecipe, Resources, Weights], Engine]
 
@@ -62,8 +61,7 @@ class Report:
     """Weights that the engine holds; empty before it holds any."""
     steps: int
     """Engine steps so far: stands still where the engine hangs."""
-    pid: int
-    node: str
+    place: ActorPlace
 
 
 class RolloutActor:
@@ -72,6 +70,7 @@ class RolloutActor:
     def __init__(
         self, factory: EngineFactory, recipe: EngineRecipe, resources: Resources, weights: Weights
     ) -> None:
+        self._place = own_place()
         self._inbox: SimpleQueue[Command] = SimpleQueue()
         self._outbox: list[Finished] = []
         self._news = threading.Condition()
@@ -101,11 +100,8 @@ class RolloutActor:
         return self._report(())
 
     def stacks(self) -> str:
-        """Stacks of all threads of this process, engine first in interest."""
-        with tempfile.TemporaryFile() as file:
-            faulthandler.dump_traceback(file=file, all_threads=True)
-            file.seek(0)
-            return file.read().decode(errors="replace")
+        """Stacks of all threads of this process."""
+        return thread_stacks()
 
     def _report(self, finished: tuple[Finished, ...]) -> Report:
         return Report(
@@ -114,8 +110,7 @@ class RolloutActor:
             failure=self._failure,
             policy_digest=self._policy_digest,
             steps=self._steps,
-            pid=os.getpid(),
-            node=socket.gethostname(),
+            place=self._place,
         )
 
     def _run(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from still_core.errors import RolloutError, explain
@@ -28,6 +31,20 @@ _STORE_ADDRESS = (
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
 )
+
+EXIT_GRACE_S = 2.0
+"""Within which the process of a killed actor ends, if it can hear of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActorPlace:
+    """The process of an actor."""
+
+    pid: int
+    node: str
+    """Host name."""
+    node_id: str
+    """Ray's; host names may repeat in a cluster."""
 
 
 def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> None:
@@ -120,3 +137,43 @@ def free_resources() -> str:
     describe: Any = ray.available_resources
     free = describe()
     return f"{free.get('CPU', 0.0):g} CPU and {free.get('GPU', 0.0):g} GPU"
+
+
+def own_place() -> ActorPlace:
+    """Where the actor runs that calls this."""
+    import ray
+
+    node_id = ray.get_runtime_context().get_node_id()
+    return ActorPlace(pid=os.getpid(), node=socket.gethostname(), node_id=node_id)
+
+
+def end_actors(actors: Iterable[Any], places: Iterable[ActorPlace]) -> None:
+    """Kill actors, and those of their processes that can not hear of it: frozen or deep in C.
+
+    Args:
+        actors: Ray's handles.
+        places: of those actors, as far as they are known. Processes of other nodes are Ray's alone.
+    """
+    import psutil
+    import ray
+
+    for actor in actors:
+        ray.kill(actor)
+    processes = []
+    for place in places:
+        if place.node_id == ray.get_runtime_context().get_node_id():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(place.pid)
+                # Another program may have the number of a process that is long gone.
+                if process.name().startswith("ray::"):
+                    processes.append(process)
+    _, deaf = psutil.wait_procs(processes, timeout=EXIT_GRACE_S)
+    for process in deaf:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def gist(error: BaseException | None) -> str:
+    """One line of an error of Ray or torch: their texts run over many, and the last says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].partition(". ")[0] if lines else type(error).__name__

@@ -23,10 +23,12 @@ from still_core.closing import Closing
 from still_core.errors import ConfigError, RolloutError, explain
 from still_core.heartbeat import WorkerState, forget_workers, watch_workers
 from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
+from still_core.rollout.cluster import end_actors, gist
 from still_core.rollout.engines.engine import build_engine, engine_build
 from still_core.rollout.recipe import EngineRecipe, Resources
 from still_core.rollout.rollout import Completion, Rollout, RolloutRequest, sampling_digest
 from still_core.rollout.weights import Weights, directory_digest, shape_digest
+from still_core.stacks import innermost_frame
 from still_core.store.handle import Handle
 
 _COLLECT_WAIT_S = 1.0
@@ -76,7 +78,7 @@ class RolloutPool(Closing):
             engine: recipe of the engine.
             resources: number of actors, their CPUs and GPUs, deadlines.
             policy_digest: digest of the weights; by default that of `handle`, else of the folder.
-            policy_version: round of the policy, -1 for the backbone.
+            policy_version: t of the policy M_t; -1 for a teacher or another model that is none.
             handle: where other nodes find the weights, in the store at `store_uri`.
             store_uri: root of that store.
             factory: builds the engine inside an actor.
@@ -104,7 +106,7 @@ class RolloutPool(Closing):
 
     @property
     def policy_version(self) -> int:
-        """Round of the policy, -1 for the backbone."""
+        """t of the policy M_t; -1 for a model that is none."""
         return self.weights.policy_version
 
     @property
@@ -224,7 +226,7 @@ class RolloutPool(Closing):
             try:
                 report: Report = ray.get(ref)
             except (ray.exceptions.RayError, OSError) as error:
-                failed.append((worker, f"actor died: {_first_line(error)}"))
+                failed.append((worker, f"actor died: {gist(error)}"))
                 continue
             finished.extend(self._absorb(worker, report))
             if report.failure:
@@ -259,8 +261,8 @@ class RolloutPool(Closing):
         return [
             WorkerState(
                 name=worker.name,
-                pid=worker.report.pid if worker.report else 0,
-                node=worker.report.node if worker.report else "",
+                pid=worker.report.place.pid if worker.report else 0,
+                node=worker.report.place.node if worker.report else "",
                 phase=worker.report.phase if worker.report else "waiting for resources",
                 in_flight=len(worker.in_flight),
                 oldest_s=now - min(list(worker.in_flight.values()), default=now),
@@ -274,8 +276,7 @@ class RolloutPool(Closing):
     def close(self) -> None:
         """End the actors; the pool can be used again and starts new ones then."""
         forget_workers(f"rollout pool {id(self)}")
-        for worker in self._workers:
-            self._kill(worker)
+        self._end(self._workers)
         self._workers.clear()
         self._requests.clear()
         self._home.clear()
@@ -451,6 +452,7 @@ class RolloutPool(Closing):
             prompt_digest=request.prompt_digest,
             sampling_digest=sampling_digest(request.sampling),
             engine_build=request.engine_build,
+            tools=", ".join(request.tools),
             sample_index=request.sample_index,
             seed=request.seed,
             text=completion.text,
@@ -493,7 +495,7 @@ class RolloutPool(Closing):
 
         ref = worker.actor.stacks.options(concurrency_group="health").remote()
         try:
-            return innermost_frame(ray.get(ref, timeout=5))
+            return innermost_frame(ray.get(ref, timeout=5), file="actor.py", function="_run")
         except (ray.exceptions.RayError, OSError) as error:
             return f"an unknown place ({type(error).__name__} when asked for stacks)"
 
@@ -502,8 +504,8 @@ class RolloutPool(Closing):
         worker.failures += 1
         worker.restarts += 1
         worker.last_failure = cause
-        pid = worker.report.pid if worker.report else 0
-        self._kill(worker)
+        pid = worker.report.place.pid if worker.report else 0
+        self._end([worker])
         owed, worker.in_flight = list(worker.in_flight), {}
         elsewhere = {identity for other in self._workers for identity in other.in_flight}
         worker.queue.extendleft(i for i in reversed(owed) if i not in elsewhere)
@@ -518,12 +520,15 @@ class RolloutPool(Closing):
             )
         self._start(worker)
 
-    def _kill(self, worker: _Worker) -> None:
-        import ray
-
-        if worker.actor is not None:
-            ray.kill(worker.actor, no_restart=True)
-        worker.actor = worker.collect = None
+    def _end(self, workers: Sequence[_Worker]) -> None:
+        """End the actors and processes of workers."""
+        alive = [worker for worker in workers if worker.actor is not None]
+        end_actors(
+            [worker.actor for worker in alive],
+            [worker.report.place for worker in alive if worker.report is not None],
+        )
+        for worker in alive:
+            worker.actor = worker.collect = None
 
 
 _POOLS: dict[tuple[str, EngineRecipe, Resources], RolloutPool] = {}
@@ -586,18 +591,6 @@ def release_gpus() -> None:
         _POOLS.pop(key).close()
 
 
-def innermost_frame(stacks: str) -> str:
-    """The innermost frame of the engine thread in a faulthandler dump, e.g. `step (vllm.py:99)`.
-
-    The engine thread is found as the one whose stack passes through the actor's `_run`.
-    """
-    for block in stacks.split("\n\n"):
-        frames = [line.strip() for line in block.splitlines() if line.lstrip().startswith("File ")]
-        if any("actor.py" in frame and frame.endswith("in _run") for frame in frames):
-            return frames[0]
-    return "a place outside the engine thread"
-
-
 def _shape(engine: EngineRecipe, model_dir: Path) -> str:
     return engine.model if engine.kind == "openai" else shape_digest(model_dir)
 
@@ -618,8 +611,3 @@ def _weights(
         handle=handle,
         store_uri=store_uri,
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines: Sequence[str] = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__} {lines[0][:300]}"

@@ -1,24 +1,27 @@
 """Sharded checkpoints that resume exactly, on any number of ranks, and hold no pickle.
 
-rank: stage (copy to CPU) -> write shard.safetensors + state.json -> Store.publish (part)
+rank: stage (copy to CPU) -> write_shard (four files) -> Store.publish (part)
 driver: all parts of a step published -> index manifest, last
-resume: newest index -> identity checked -> parts fetched (sha256 checked) -> pieces copied
+resume, driver: newest index -> identity and sizes of its parts checked
+resume, rank: what each part holds -> the parts that overlap fetched (sha256 checked) -> copied
 
-A shard file holds this rank's piece of every parameter and of both Adam moments, with the global
-shape and offset of each piece in the file's metadata; a reader copies what overlaps with its own
-pieces, whatever the number of ranks was. torch.distributed.checkpoint would do the same with a
-pickled `.metadata` file; safetensors and JSON have nothing in them that can run.
+A shard file holds this rank's piece of every parameter and of both Adam moments. A small file
+beside it says where each piece lies in the whole: a reader fetches the shards that overlap with its
+own pieces, whatever the number of ranks was, and on the same number that is its own alone.
+torch.distributed.checkpoint would do the same with a pickled `.metadata` file; safetensors and JSON
+have nothing in them that can run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from still_core.errors import CheckpointError, explain
+from still_core.errors import CheckpointError, CorruptionError, MissingError, explain
 from still_core.store.handle import Handle
 from still_core.store.retention import checkpoints_to_keep
 
@@ -27,11 +30,17 @@ if TYPE_CHECKING:
 
     from still_core.store import Store
 
-FORMAT = "still-checkpoint-1"
+FORMAT = "still-checkpoint-2"
 SHARD_FILE = "shard.safetensors"
+PIECES_FILE = "pieces.json"
+RNG_FILE = "rng.safetensors"
 STATE_FILE = "state.json"
 INDEX_FILE = "checkpoint.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A file of a published checkpoint is lost or changed; the checkpoint before it may serve."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +51,8 @@ class Piece:
     """Of the whole tensor."""
     offset: tuple[int, ...]
     """Of the first element of the part."""
+    size: tuple[int, ...]
+    """Shape of the part."""
 
 
 @dataclass(kw_only=True)
@@ -50,6 +61,8 @@ class Staged:
 
     tensors: dict[str, torch.Tensor]
     pieces: dict[str, Piece]
+    rng: dict[str, torch.Tensor]
+    """Generator states of this rank, by kind of device."""
     state: dict[str, Any]
     """JSON: step, scheduler, metrics."""
 
@@ -133,10 +146,10 @@ def stage(model: Any, optimizer: Any, *, rank: int, state: Mapping[str, Any]) ->
         for key, tensor in parts.items():
             tensors[key] = tensor.detach().to("cpu", copy=True).contiguous()
             pieces[key] = piece
-    tensors["rng/torch"] = torch.get_rng_state()
+    rng = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
-        tensors["rng/cuda"] = torch.cuda.get_rng_state()
-    return Staged(tensors=tensors, pieces=pieces, state=dict(state))
+        rng["cuda"] = torch.cuda.get_rng_state()
+    return Staged(tensors=tensors, pieces=pieces, rng=rng, state=dict(state))
 
 
 def local_piece(tensor: torch.Tensor, rank: int) -> tuple[torch.Tensor, Piece] | None:
@@ -144,8 +157,7 @@ def local_piece(tensor: torch.Tensor, rank: int) -> tuple[torch.Tensor, Piece] |
     from torch.distributed.tensor import DTensor
 
     if not isinstance(tensor, DTensor):
-        piece = Piece(shape=tuple(tensor.shape), offset=(0,) * tensor.dim())
-        return (tensor, piece) if rank == 0 else None
+        return (tensor, _whole(tensor)) if rank == 0 else None
     from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
     local = tensor.to_local()
@@ -154,7 +166,12 @@ def local_piece(tensor: torch.Tensor, rank: int) -> tuple[torch.Tensor, Piece] |
     )
     if not local.numel():
         return None
-    return local, Piece(shape=tuple(tensor.shape), offset=tuple(offset))
+    return local, Piece(shape=tuple(tensor.shape), offset=tuple(offset), size=tuple(local.shape))
+
+
+def _whole(tensor: torch.Tensor) -> Piece:
+    shape = tuple(tensor.shape)
+    return Piece(shape=shape, offset=(0,) * len(shape), size=shape)
 
 
 def write_shard(staged: Staged, directory: Path) -> None:
@@ -162,14 +179,14 @@ def write_shard(staged: Staged, directory: Path) -> None:
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    index = {
-        key: {"shape": list(piece.shape), "offset": list(piece.offset)}
-        for key, piece in sorted(staged.pieces.items())
-    }
-    # One key: safetensors writes several in an order that changes from process to process.
-    metadata = {"shard": json.dumps({"format": FORMAT, "pieces": index}, sort_keys=True)}
-    save_file(staged.tensors, directory / SHARD_FILE, metadata=metadata)
-    (directory / STATE_FILE).write_text(json.dumps(staged.state, sort_keys=True))
+    save_file(staged.tensors, directory / SHARD_FILE)
+    save_file(staged.rng, directory / RNG_FILE)
+    pieces = {key: asdict(piece) for key, piece in staged.pieces.items()}
+    for name, facts in (
+        (PIECES_FILE, {"format": FORMAT, "pieces": pieces}),
+        (STATE_FILE, staged.state),
+    ):
+        (directory / name).write_text(json.dumps(facts, sort_keys=True))
 
 
 # ----------------------------------------------------------------------------------------- find
@@ -181,11 +198,12 @@ def checkpoint_version(step: int) -> str:
 
 
 def read_checkpoint(store: Store, handle: Handle, *, job_digest: str) -> Checkpoint:
-    """The index behind `handle`, if it belongs to this job.
+    """The index behind `handle`, if it belongs to this job and each of its parts has all files.
 
     Raises:
-        CheckpointError: it is unreadable or of another job; the reason is named.
-        StoreError: an object is missing or differs from its manifest.
+        CheckpointError: it is unreadable or of another job, or a file of a part is lost or has
+            another size; the reason is named.
+        StoreError: an object is missing or differs from its manifest, or the store fails for now.
     """
     found = Checkpoint.from_json(store.read_bytes(handle, INDEX_FILE))
     if found.job_digest != job_digest:
@@ -197,6 +215,11 @@ def read_checkpoint(store: Store, handle: Handle, *, job_digest: str) -> Checkpo
                 remedy="train under another name or version",
             )
         )
+    for part in found.parts:
+        if not store.exists(part):
+            raise DamagedCheckpoint(
+                explain(f"checkpoint part {part.name} {part.version} is not whole in the store")
+            )
     return found
 
 
@@ -249,47 +272,45 @@ def checkpoints_of_published(store: Store) -> list[Handle]:
 
 @dataclass(kw_only=True)
 class Shards:
-    """All pieces of a fetched checkpoint, by tensor name."""
+    """All pieces of a published checkpoint; shards are fetched as their pieces are asked for."""
 
-    directories: Sequence[Path]
+    store: Store
+    parts: Sequence[Handle]
     """One per rank that wrote it, in rank order."""
-    pieces: dict[str, list[tuple[Path, Piece]]] = field(default_factory=dict)
+    state: dict[str, Any]
+    """The JSON facts that rank 0 kept."""
+    pieces: dict[str, dict[int, Piece]]
+    """By tensor name and number of the part."""
+    _files: dict[int, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, directories: Sequence[Path]) -> Shards:
-        """Read the headers.
+    def open(cls, store: Store, parts: Sequence[Handle]) -> Shards:
+        """Read what the parts hold; their tensors stay in the store.
 
         Raises:
-            CheckpointError: a file is missing, no safetensors, or of another format.
+            DamagedCheckpoint: a file is missing or differs from its manifest.
+            CheckpointError: a file is unreadable or of another format.
         """
-        shards = cls(directories=list(directories))
-        for directory in shards.directories:
-            path = directory / SHARD_FILE
-            for key, piece in _read_header(path):
-                shards.pieces.setdefault(key, []).append((path, piece))
-        return shards
+        pieces: dict[str, dict[int, Piece]] = {}
+        for number, part in enumerate(parts):
+            for key, piece in _read_pieces(store, part):
+                pieces.setdefault(key, {})[number] = piece
+        return cls(
+            store=store,
+            parts=parts,
+            state=_read_object(store, parts[0], STATE_FILE),
+            pieces=pieces,
+        )
 
-    def state(self) -> dict[str, Any]:
-        """The JSON facts that rank 0 kept.
-
-        Raises:
-            CheckpointError: the file is missing or not a JSON object.
-        """
-        path = self.directories[0] / STATE_FILE
-        try:
-            state = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(explain("unreadable checkpoint state", got=str(error))) from error
-        if not isinstance(state, dict):
-            raise CheckpointError(
-                explain("checkpoint state is no object", got=type(state).__name__)
-            )
-        return state
+    def close(self) -> None:
+        """Let go of the shard files that were read."""
+        self._files.clear()
 
     def copy_into(self, key: str, tensor: torch.Tensor) -> None:
         """Fill this rank's elements of `tensor` from the pieces that overlap with them.
 
         Raises:
+            DamagedCheckpoint: a shard is missing or differs from its manifest.
             CheckpointError: the tensor is not in the checkpoint, has another shape or type there,
                 or the pieces do not cover it.
         """
@@ -302,7 +323,7 @@ class Shards:
             return
         covered = 0
         with torch.no_grad():
-            for path, piece in self.pieces[key]:
+            for number, piece in self.pieces[key].items():
                 if piece.shape != target.shape:
                     raise CheckpointError(
                         explain(
@@ -312,7 +333,11 @@ class Shards:
                             remedy="resume with the model that the checkpoint was made from",
                         )
                     )
-                covered += _copy_overlap(path, key, piece, local, target)
+                overlap = _overlap(piece, target)
+                if overlap is not None:
+                    values = self._values(number, key, overlap.stored, local.dtype)
+                    local[overlap.target].copy_(values)
+                    covered += values.numel()
         if covered != local.numel():
             raise CheckpointError(
                 explain(
@@ -322,15 +347,55 @@ class Shards:
                 )
             )
 
-    def rng(self, name: str, rank: int) -> torch.Tensor | None:
-        """Generator state of `rank`, or None where that rank or device did not exist then."""
-        from safetensors import safe_open
+    def rng(self, rank: int) -> dict[str, torch.Tensor]:
+        """Generator states of `rank` by kind of device; none where that rank did not exist then."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
-        if rank >= len(self.directories):
-            return None
-        with safe_open(self.directories[rank] / SHARD_FILE, framework="pt") as file:
-            key = f"rng/{name}"
-            return file.get_tensor(key) if key in file.keys() else None  # noqa: SIM118
+        if rank >= len(self.parts):
+            return {}
+        with _refusals(self.parts[rank]):
+            data = self.store.read_bytes(self.parts[rank], RNG_FILE)
+        try:
+            return load(data)
+        # The parser lets several kinds of its own and of Python's errors through.
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(RNG_FILE, error) from error
+
+    def _values(
+        self, number: int, key: str, where: tuple[slice, ...], dtype: torch.dtype
+    ) -> torch.Tensor:
+        """Some elements of a stored piece."""
+        file = self._shard(number)
+        stored = file.get_slice(key)
+        if tuple(stored.get_shape()) != self.pieces[key][number].size:
+            raise CheckpointError(explain(f"{SHARD_FILE}: pieces and tensors differ", got=key))
+        values: torch.Tensor = stored[where] if where else file.get_tensor(key)
+        if values.dtype != dtype:
+            raise CheckpointError(
+                explain(
+                    f"checkpoint tensor {key} has another type", got=values.dtype, expected=dtype
+                )
+            )
+        return values
+
+    def _shard(self, number: int) -> Any:
+        """The open shard of a part, fetched and verified at its first use."""
+        from safetensors import SafetensorError, safe_open
+
+        if number not in self._files:
+            part = self.parts[number]
+            with _refusals(part):
+                path = self.store.fetch(part) / SHARD_FILE
+            try:
+                file: Any = safe_open(path, framework="pt")  # untyped upstream
+                stored = set(file.keys())
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                raise _unreadable(SHARD_FILE, error) from error
+            if stored != {key for key, found in self.pieces.items() if number in found}:
+                raise CheckpointError(explain(f"{SHARD_FILE}: pieces and tensors differ"))
+            self._files[number] = file
+        return self._files[number]
 
 
 def restore(shards: Shards, model: Any, optimizer: Any) -> None:
@@ -352,7 +417,7 @@ def restore(shards: Shards, model: Any, optimizer: Any) -> None:
                 remedy="resume with the model that the checkpoint was made from",
             )
         )
-    step = float(shards.state()["step"])
+    step = float(shards.state["step"])
     for name, parameter in model.named_parameters():
         shards.copy_into(f"model/{name}", parameter)
         if f"{MOMENTS[0]}/{name}" not in shards.pieces:
@@ -360,7 +425,7 @@ def restore(shards: Shards, model: Any, optimizer: Any) -> None:
         moments = {m: torch.zeros_like(parameter) for m in MOMENTS}
         for moment, tensor in moments.items():
             shards.copy_into(f"{moment}/{name}", tensor)
-        steps = shards.state()["adam_steps"].get(name, step)
+        steps = shards.state["adam_steps"].get(name, step)
         optimizer.state[parameter] = {
             "step": torch.tensor(float(steps), device=_step_device(optimizer, parameter)),
             **moments,
@@ -378,78 +443,83 @@ def _target(tensor: torch.Tensor) -> tuple[torch.Tensor, Piece]:
 
     if isinstance(tensor, DTensor):
         found = local_piece(tensor, rank=0)
-        if found is None:
-            return tensor.to_local(), Piece(shape=tuple(tensor.shape), offset=())
-        return found
-    return tensor, Piece(shape=tuple(tensor.shape), offset=(0,) * tensor.dim())
+        return (tensor.to_local(), _whole(tensor)) if found is None else found
+    return tensor, _whole(tensor)
 
 
-def _copy_overlap(path: Path, key: str, piece: Piece, local: Any, target: Piece) -> int:
-    """Copy the overlap of a stored piece with a local part; the number of elements copied."""
-    from safetensors import safe_open
+class _Overlap(NamedTuple):
+    """The same elements, within a stored piece and within the piece that is filled."""
 
-    with safe_open(path, framework="pt") as file:
-        stored = file.get_slice(key)
-        size = tuple(stored.get_shape())
-        there, here = [], []
-        for dim, length in enumerate(local.shape):
-            start = max(piece.offset[dim], target.offset[dim])
-            stop = min(piece.offset[dim] + size[dim], target.offset[dim] + length)
-            if stop <= start:
-                return 0
-            there.append(slice(start - piece.offset[dim], stop - piece.offset[dim]))
-            here.append(slice(start - target.offset[dim], stop - target.offset[dim]))
-        values = stored[tuple(there)] if there else file.get_tensor(key)
-    if values.dtype != local.dtype:
+    stored: tuple[slice, ...]
+    target: tuple[slice, ...]
+
+
+def _overlap(stored: Piece, target: Piece) -> _Overlap | None:
+    """What two pieces of one tensor share; None for nothing."""
+    there, here = [], []
+    for dim in range(len(target.shape)):
+        start = max(stored.offset[dim], target.offset[dim])
+        stop = min(stored.offset[dim] + stored.size[dim], target.offset[dim] + target.size[dim])
+        if stop <= start:
+            return None
+        there.append(slice(start - stored.offset[dim], stop - stored.offset[dim]))
+        here.append(slice(start - target.offset[dim], stop - target.offset[dim]))
+    return _Overlap(tuple(there), tuple(here))
+
+
+def _read_pieces(store: Store, part: Handle) -> Iterator[tuple[str, Piece]]:
+    record = _read_object(store, part, PIECES_FILE)
+    if record.get("format") != FORMAT:
         raise CheckpointError(
-            explain(
-                f"checkpoint tensor {key} has another type", got=values.dtype, expected=local.dtype
-            )
+            explain("checkpoint part of another format", got=record.get("format"), expected=FORMAT)
         )
-    local[tuple(here)].copy_(values)
-    return int(values.numel())
-
-
-def _read_header(path: Path) -> Iterator[tuple[str, Piece]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("shard", "{}"))
-            if metadata.get("format") != FORMAT:
-                raise CheckpointError(
-                    explain(
-                        f"{path.name} is no checkpoint shard",
-                        got=metadata.get("format"),
-                        expected=FORMAT,
-                    )
-                )
-            index = metadata["pieces"]
-            stored = {key for key in file.keys() if not key.startswith("rng/")}  # noqa: SIM118
-            if stored != set(index):
-                raise CheckpointError(explain(f"{path.name}: pieces and tensors differ"))
-            for key, place in index.items():
-                piece = Piece(shape=tuple(place["shape"]), offset=tuple(place["offset"]))
-                _check_piece(key, piece, tuple(file.get_slice(key).get_shape()))
-                yield key, piece
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(
-            explain(f"unreadable checkpoint shard {path.name}", got=str(error))
-        ) from error
+        for key, fields in record["pieces"].items():
+            piece = Piece(**{name: tuple(numbers) for name, numbers in fields.items()})
+            _check_piece(key, piece)
+            yield key, piece
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(PIECES_FILE, error) from error
 
 
-def _check_piece(key: str, piece: Piece, size: tuple[int, ...]) -> None:
-    fits = len(piece.shape) == len(piece.offset) == len(size) and all(
-        offset >= 0 and offset + length <= whole
-        for offset, length, whole in zip(piece.offset, size, piece.shape, strict=True)
+def _check_piece(key: str, piece: Piece) -> None:
+    fits = len(piece.shape) == len(piece.offset) == len(piece.size) and all(
+        offset >= 0 and length >= 0 and offset + length <= whole
+        for offset, length, whole in zip(piece.offset, piece.size, piece.shape, strict=True)
     )
     if not fits:
         raise CheckpointError(
             explain(
                 f"checkpoint piece {key} lies outside its tensor",
-                got=(piece.offset, size),
+                got=(piece.offset, piece.size),
                 expected=f"within {piece.shape}",
             )
         )
+
+
+def _read_object(store: Store, part: Handle, name: str) -> dict[str, Any]:
+    """A JSON object among the files of a part."""
+    with _refusals(part):
+        data = store.read_bytes(part, name)
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(name, error) from error
+    if not isinstance(found, dict):
+        raise _unreadable(name, f"a {type(found).__name__} and no object")
+    return found
+
+
+@contextlib.contextmanager
+def _refusals(part: Handle) -> Iterator[None]:
+    """Tell a part that is lost or damaged from a store that fails for now."""
+    try:
+        yield
+    except (MissingError, CorruptionError) as error:
+        raise DamagedCheckpoint(
+            explain(f"checkpoint part {part.name} {part.version}", got=str(error))
+        ) from error
+
+
+def _unreadable(name: str, error: object) -> CheckpointError:
+    return CheckpointError(explain(f"unreadable checkpoint file {name}", got=str(error)))

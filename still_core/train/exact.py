@@ -94,7 +94,7 @@ class ExactTraining:
         self._step_started = time.perf_counter()
         self._skip_step = False
         if schedule.resume is not None:
-            state = schedule.resume.state()
+            state = schedule.resume.state
             self._first_step = int(state["step"])
             self._history.rows = list(state["metrics"])
             skipped = takewhile(lambda row: row["skipped"], reversed(self._history.rows))
@@ -210,7 +210,7 @@ class ExactTraining:
 
         optimizer = _inner(self.optimizer)  # type: ignore[attr-defined]
         restore(shards, self.model_wrapped, optimizer)  # type: ignore[attr-defined]
-        state = shards.state()
+        state = shards.state
         scheduler = self.lr_scheduler  # type: ignore[attr-defined]
         scheduler.load_state_dict({**scheduler.state_dict(), **state["scheduler"]})
         for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
@@ -219,11 +219,12 @@ class ExactTraining:
         # `_inner_training_loop` reads this right after `_prepare_for_training`, so that losses are
         # averaged over the steps since here and not since step 0.
         self._globalstep_last_logged = self._first_step
-        rng = shards.rng("torch", self._rank)
-        if rng is not None:
-            torch.set_rng_state(rng)
-        if torch.cuda.is_available() and (cuda := shards.rng("cuda", self._rank)) is not None:
-            torch.cuda.set_rng_state(cuda)
+        rng = shards.rng(self._rank)
+        if "torch" in rng:
+            torch.set_rng_state(rng["torch"])
+        if torch.cuda.is_available() and "cuda" in rng:
+            torch.cuda.set_rng_state(rng["cuda"])
+        shards.close()
 
 
 PREFERENCE_METRICS = ("rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")

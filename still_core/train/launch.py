@@ -9,29 +9,30 @@ imports TRL starts in 3.6 s here and in 15 s there, and its steps can be told to
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from still_core.errors import (
     CheckpointError,
     ConflictError,
+    CorruptionError,
+    MissingError,
     StillError,
-    StoreError,
     TrainingError,
     explain,
 )
 from still_core.heartbeat import WorkerState, forget_workers, watch_workers
 from still_core.progress import Progress, ProgressListener
+from still_core.rollout.cluster import ActorPlace, connect, end_actors, gist
+from still_core.stacks import innermost_frame
 from still_core.store.handle import Handle
 from still_core.train.checkpoint import (
     INDEX_FILE,
     Checkpoint,
+    DamagedCheckpoint,
     checkpoint_version,
     forget_checkpoints,
     read_checkpoint,
@@ -41,7 +42,6 @@ from still_core.train.rank import (
     Assignment,
     Event,
     PartPublished,
-    RankPlace,
     ReferenceForward,
     StepDone,
     TrainingRank,
@@ -56,7 +56,7 @@ POLL_S = 0.2
 DEATH_NOTICE_S = 10.0
 """Within which Ray tells of a dead actor."""
 
-_kept: dict[tuple[str, TrainResources], Any] = {}
+_kept: dict[tuple[str, TrainResources], tuple[Any, ActorPlace]] = {}
 """The one rank that stays up for the next job, by Ray node and the resources that it holds; see
 `end_ranks`."""
 
@@ -83,6 +83,7 @@ def run_job(
     Raises:
         ConflictError: another job was published under this name and version.
         TrainingError: the ranks failed more often than the resources allow, or never started.
+        StoreError: the store fails for now; whole checkpoints in it stay for the next try.
     """
     model_digest = job.model.digest if isinstance(job.model, Handle) else folder_digest(job.model)
     job_digest = job.digest(model_digest)
@@ -96,14 +97,19 @@ def run_job(
         forget_checkpoints(store, job.checkpoints_name(), newest=0)
         return model
     failures, failure = 0, ""
+    unused: frozenset[str] = frozenset()
     while True:
-        resume, unused = latest_checkpoint(store, job, job_digest)
+        latest = latest_checkpoint(store, job, job_digest, unused=unused)
+        unused = latest.unused
         digests = (model_digest, job_digest)
         attempt = _Attempt(
-            job, store, digests, resume, unused, progress, failures, failure, keep_rank
+            job, store, digests, latest.checkpoint, unused, progress, failures, failure, keep_rank
         )
         try:
             model = attempt.run()
+        except DamagedCheckpoint as damaged:
+            _warn_of_unused(job, latest.version, damaged)
+            unused |= {latest.version}
         except _RanksLost as lost:
             failures, failure = failures + 1, str(lost)
             # What fails by itself before its first step fails again: only lost ranks deserve more.
@@ -122,30 +128,54 @@ def run_job(
             return model
 
 
-def latest_checkpoint(
-    store: Store, job: SftJob | DpoJob, job_digest: str
-) -> tuple[Checkpoint | None, set[str]]:
-    """The newest whole checkpoint of this very job, or None, and the versions refused before it.
+class Latest(NamedTuple):
+    """Where a job goes on."""
 
-    A checkpoint that is refused (other job, damaged) is passed over for the one before it, with the
-    reason logged.
+    checkpoint: Checkpoint | None
+    """None: at its first step."""
+    version: str
+    """Of the checkpoint in the store; empty where there is none."""
+    unused: frozenset[str]
+    """Versions that were passed over."""
+
+
+def latest_checkpoint(
+    store: Store, job: SftJob | DpoJob, job_digest: str, *, unused: frozenset[str] = frozenset()
+) -> Latest:
+    """The newest whole checkpoint of this very job; its parts are not read.
+
+    A checkpoint that is refused (other job, a file lost or damaged) is passed over for the one
+    before it, with the reason logged.
+
+    Args:
+        store: where the checkpoints are.
+        job: what they are of.
+        job_digest: its identity.
+        unused: versions that were refused before.
+
+    Raises:
+        StoreError: the store fails for now: to go on without a checkpoint that it may hold would
+            repeat what was paid for.
     """
     name = job.checkpoints_name()
-    refused_versions: set[str] = set()
     for version in reversed(store.versions(name)):
+        if version in unused:
+            continue
         try:
             handle = store.find(name, version)
             if handle is None:  # forgotten meanwhile
                 continue
             found = read_checkpoint(store, handle, job_digest=job_digest)
-            for part in found.parts:
-                store.fetch(part)
-        except (CheckpointError, StoreError) as refused:
-            logger.warning("checkpoint %s %s is not used: %s", name, version, refused)
-            refused_versions.add(version)
+        except (CheckpointError, MissingError, CorruptionError) as refused:
+            _warn_of_unused(job, version, refused)
+            unused |= {version}
             continue
-        return found, refused_versions
-    return None, refused_versions
+        return Latest(found, version, unused)
+    return Latest(None, "", unused)
+
+
+def _warn_of_unused(job: SftJob | DpoJob, version: str, reason: StillError) -> None:
+    logger.warning("checkpoint %s %s is not used: %s", job.checkpoints_name(), version, reason)
 
 
 class _RanksLost(Exception):
@@ -165,7 +195,7 @@ class _Attempt:
         store: Store,
         digests: tuple[str, str],
         resume: Checkpoint | None,
-        unused: set[str],
+        unused: frozenset[str],
         progress: ProgressListener | None,
         restarts: int,
         last_failure: str,
@@ -178,9 +208,11 @@ class _Attempt:
         self.id = uuid.uuid4().hex[:8]
         self.parts: dict[int, dict[int, Handle]] = {}
         self.last_step_at = time.monotonic()
-        self.took_steps = self.stuck = False
+        self.took_steps = False
+        self.save_blocked_s = 0.0
+        """Longest stop of any rank for a checkpoint; 0 before the first one."""
         self.restarts, self.last_failure = restarts, last_failure
-        self.places: list[RankPlace] = []
+        self.places: list[ActorPlace] = []
 
     def run(self) -> Handle:
         import ray
@@ -190,7 +222,7 @@ class _Attempt:
         try:
             model = self._follow(actors)
             if self.keep_rank:
-                _kept[_here(), self.job.resources] = actors.pop()
+                _kept[_here(), self.job.resources] = actors.pop(), self.places.pop()
             return model
         except _RanksLost as lost:
             # The survivors of a dead rank fail in their next collective, often before the death is
@@ -198,15 +230,12 @@ class _Attempt:
             lost.died = lost.died or _any_dead(actors)
             raise
         except ray.exceptions.RayActorError as error:
-            raise _RanksLost(f"a rank died: {_first_line(error)}", died=True) from error
+            raise _RanksLost(f"a rank died: {gist(error)}", died=True) from error
         except ray.exceptions.GetTimeoutError as error:
             raise _no_room(self.job.resources) from error
         finally:
             forget_workers(self.id)
-            for actor in actors:
-                ray.kill(actor)
-            if self.stuck:
-                self._kill_frozen()
+            end_actors(actors, self.places)
             if group is not None:
                 ray.util.remove_placement_group(group)
 
@@ -215,13 +244,16 @@ class _Attempt:
         import ray
 
         resources = self.job.resources
+        patience_s = resources.start_timeout_s
+        self.places = ray.get([actor.place.remote() for actor in actors], timeout=patience_s)
+        alone = resources.num_ranks == 1
         assignment = Assignment(
             job=self.job,
             job_digest=self.job_digest,
             model_digest=self.model_digest,
             store=self.store,
             num_ranks=resources.num_ranks,
-            master=ray.get(actors[0].address.remote(), timeout=resources.start_timeout_s),
+            master=("" if alone else ray.get(actors[0].meeting_point.remote(), timeout=patience_s)),
             attempt=self.id,
             resume=self.resume,
             reference=(
@@ -229,9 +261,6 @@ class _Attempt:
                 if isinstance(self.job, DpoJob)
                 else None
             ),
-        )
-        self.places = ray.get(
-            [actor.place.remote() for actor in actors], timeout=resources.start_timeout_s
         )
         waiting = [actor.run.remote(assignment) for actor in actors]
         drained = _Drained(actors)
@@ -257,7 +286,6 @@ class _Attempt:
 
     def _stuck(self, actors: list[Any]) -> str:
         """One line on where each rank stands; their stacks go to the log."""
-        self.stuck = True
         found = []
         for rank, (place, stacks) in enumerate(zip(self.places, _stacks(actors), strict=True)):
             name = f"rank {rank} (pid {place.pid} on {place.node})"
@@ -265,19 +293,9 @@ class _Attempt:
                 found.append(f"{name} does not answer")
                 continue
             logger.error("stuck %s:\n%s", name, stacks)
-            found.append(f"{name} in {_innermost(stacks)}")
+            where = innermost_frame(stacks, file="rank.py", function="train_rank")
+            found.append(f"{name} in {where}")
         return f"no step for {self._patience_s():.0f} s: {', '.join(found)}"
-
-    def _kill_frozen(self) -> None:
-        """Ray asks a process to end; one that is frozen can not hear it."""
-        import psutil
-
-        for place in self.places:
-            if place.node_id == _here():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(place.pid)
-                    if process.name().startswith("ray::Training"):
-                        process.kill()
 
     def _ranks(self) -> list[WorkerState]:
         """For heartbeats and watchdogs; rank 0 tells of the steps that all take together."""
@@ -303,12 +321,13 @@ class _Attempt:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, PartPublished):
+            self.save_blocked_s = max(self.save_blocked_s, event.blocked_s)
             self._gather(event)
             return
         self.last_step_at = time.monotonic()
         self.took_steps = self.took_steps or isinstance(event, StepDone)
         if self.progress is not None:
-            self.progress(_as_progress(event))
+            self.progress(_as_progress(event, self.save_blocked_s))
 
     def _gather(self, event: PartPublished) -> None:
         """Publish a checkpoint's index once every rank's part is in the store."""
@@ -373,18 +392,6 @@ def _stacks(actors: list[Any]) -> list[str | None]:
     return found
 
 
-def _innermost(stacks: str) -> str:
-    """The innermost frame of the training thread in a faulthandler dump, e.g. `wait (a.py:7)`."""
-    for block in stacks.split("\n\n"):
-        frames = [line.strip() for line in block.splitlines() if line.lstrip().startswith("File ")]
-        if any(frame.endswith("in train_rank") for frame in frames):
-            file, line, function = re.fullmatch(
-                r'File "(.*)", line (\d+) in (.*)', frames[0]
-            ).groups()  # type: ignore[union-attr]
-            return f"{function} ({os.path.basename(file)}:{line})"
-    return "a place outside its training thread"
-
-
 def _any_dead(actors: list[Any]) -> bool:
     import ray
 
@@ -400,10 +407,10 @@ def end_ranks() -> None:
     import ray
 
     while _kept:
-        (node, _), actor = _kept.popitem()
+        (node, _), (actor, place) = _kept.popitem()
         # Ray may have been started anew since; then it has ended the actor itself.
         if ray.is_initialized() and node == _here():
-            ray.kill(actor)
+            end_actors([actor], [place])
 
 
 def _here() -> str:
@@ -421,14 +428,15 @@ def _waiting_rank(resources: TrainResources) -> Any | None:
     """The rank left by an earlier job where it fits this one and lives; else it is ended."""
     import ray
 
-    actor = _kept.pop((_here(), resources), None)
+    kept = _kept.pop((_here(), resources), None)
     end_ranks()
-    if actor is None:
+    if kept is None:
         return None
+    actor, place = kept
     try:
         ray.get(actor.place.remote(), timeout=DEATH_NOTICE_S)
     except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-        ray.kill(actor)
+        end_actors([actor], [place])
         return None
     return actor
 
@@ -437,8 +445,6 @@ def _start(resources: TrainResources) -> tuple[list[Any], Any]:
     """Start one actor per rank, all or none."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    from still_core.rollout.cluster import connect
 
     connect()
     waiting = _waiting_rank(resources)
@@ -492,16 +498,18 @@ def _result(ref: Any) -> Handle | None:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, StillError):
             raise error.cause from None
-        raise _RanksLost(f"a rank failed: {_first_line(error.cause)}", died=False) from error
+        raise _RanksLost(f"a rank failed: {gist(error.cause)}", died=False) from error
     assert result is None or isinstance(result, Handle)
     return result
 
 
-def _as_progress(event: StepDone | ReferenceForward) -> Progress:
+def _as_progress(event: StepDone | ReferenceForward, save_blocked_s: float) -> Progress:
     if isinstance(event, ReferenceForward):
         return Progress(stage="reference", done=event.done, total=event.total, unit="forwards")
     facts = {"tokens_per_s": event.tokens_per_s}
     facts |= {k: v for k, v in event.metrics.items() if k not in {"step", "tokens"}}
+    if save_blocked_s:
+        facts["save_blocked_s"] = save_blocked_s
     return Progress(stage="train", done=event.step, total=event.total, unit="steps", facts=facts)
 
 
@@ -517,9 +525,3 @@ def _same_job(store: Store, published: Handle, job_digest: str) -> Handle:
             )
         )
     return published
-
-
-def _first_line(error: BaseException | None) -> str:
-    """The gist of an error of Ray or torch, whose texts run over many lines."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].partition(". ")[0] if lines else type(error).__name__

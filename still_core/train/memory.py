@@ -23,6 +23,10 @@ Assumptions, each checked by a test or named as an estimate:
 8. GPU-hours: 6 FLOPs per parameter in a matrix product and token, plus causal attention, at the
    stated model FLOP utilisation (MFU); recomputation by checkpointing lowers MFU and is not counted
    as work. Peak: 989 TFLOP/s (H100/H200, dense bfloat16).
+
+`still plan` has no data yet. It adds what it prints with its figures (`flows/planning.py`): rows
+and responses of a quarter of their longest length on average, as many rows as the recipe asks for,
+and in exploration every attempt at every problem, at 1,000 tokens/s per GPU. Estimates.
 """
 
 from __future__ import annotations

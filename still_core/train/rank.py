@@ -10,16 +10,17 @@ from __future__ import annotations
 import gc
 import os
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from still_core.heartbeat import thread_stacks
 from still_core.identity import canonical_json
+from still_core.rollout.cluster import ActorPlace, own_place
+from still_core.stacks import thread_stacks
 from still_core.store import Store
 from still_core.store.handle import Handle
 from still_core.train.checkpoint import (
@@ -75,16 +76,6 @@ Event = StepDone | ReferenceForward | PartPublished
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankPlace:
-    """The process of a rank."""
-
-    pid: int
-    node: str
-    node_id: str
-    """Ray's; host names may repeat in a cluster."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """What one rank is told to do."""
 
@@ -94,7 +85,7 @@ class Assignment:
     store: Store
     num_ranks: int
     master: str
-    """`host:port` of rank 0."""
+    """`host:port` at which several ranks meet; empty for one rank."""
     attempt: str
     """Keeps the parts of different attempts apart."""
     resume: Checkpoint | None
@@ -111,21 +102,21 @@ class TrainingRank:
         self._events: list[Event] = []
         self._lock = threading.Lock()
 
-    def address(self) -> str:
-        """A free port on this node, for the ranks to meet at."""
-        with socket.socket() as listener:
-            listener.bind(("", 0))
-            port = listener.getsockname()[1]
+    def meeting_point(self) -> str:
+        """`host:port` of a store that the ranks meet at; this process keeps it until it ends.
+
+        The system chooses the port, and nothing else can take it between here and the meeting.
+        """
         import ray
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        return f"{ray.util.get_node_ip_address()}:{port}"  # type: ignore[no-untyped-call]
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._meeting = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        return f"{host}:{self._meeting.port}"
 
-    def place(self) -> RankPlace:
+    def place(self) -> ActorPlace:
         """Where this rank runs."""
-        import ray
-
-        node_id = ray.get_runtime_context().get_node_id()
-        return RankPlace(pid=os.getpid(), node=socket.gethostname(), node_id=node_id)
+        return own_place()
 
     def stacks(self) -> str:
         """Stacks of all threads of this process."""
@@ -194,9 +185,7 @@ class _Run:
         trainer, schedule, facts = self._trainer(model, tokenizer)
         self.total = len(schedule.steps)
         if self.assignment.resume is not None:
-            schedule.resume = Shards.open(
-                [self.store.fetch(part) for part in self.assignment.resume.parts]
-            )
+            schedule.resume = Shards.open(self.store, self.assignment.resume.parts)
         trainer.remove_callback(PrinterCallback)
         trainer.follow(schedule, self, self.place.rank)
         trainer.train()
@@ -443,6 +432,7 @@ def _pad_id(tokenizer: Any) -> int:
 def _set_up(assignment: Assignment, place: Place) -> None:
     """Threads, determinism and the process group."""
     import torch
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     resources = place.resources
     torch.set_num_threads(resources.threads_per_rank)
@@ -450,10 +440,11 @@ def _set_up(assignment: Assignment, place: Place) -> None:
     # A debugging aid that comes with it, and fills each new tensor: the buffer of the chunked loss
     # alone takes half of a small model's step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
+    if place.num_ranks == 1:
+        return
     host, _, port = assignment.master.rpartition(":")
-    os.environ |= {
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        "TOKENIZERS_PARALLELISM": "false",
+    os.environ |= {  # accelerate asks for all of them
         "MASTER_ADDR": host,
         "MASTER_PORT": port,
         "RANK": str(place.rank),
@@ -461,14 +452,13 @@ def _set_up(assignment: Assignment, place: Place) -> None:
         # Ray shows each rank its own GPU alone, so every rank's local device is number 0.
         "LOCAL_RANK": "0",
     }
-    if place.num_ranks == 1:
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-            del os.environ[name]
-        return
+    # The driver ends ranks that wait for others longer than this.
+    patience = timedelta(seconds=resources.start_timeout_s + resources.stall_timeout_s)
     torch.distributed.init_process_group(
         backend="cpu:gloo,cuda:nccl" if resources.gpus_per_rank else "gloo",
         rank=place.rank,
         world_size=place.num_ranks,
+        store=TCPStore(host, int(port), is_master=False, timeout=patience),
     )
 
 

@@ -1,8 +1,9 @@
 """Recipe sections of training: SFT, DPO and the resources a job runs on. Imports pydantic only.
 
-Defaults are the 32B run's: learning rate 1e-5 and batch 96 from STILL-2 (arXiv:2412.09413); what
-the paper leaves open (schedule, warm-up, weight decay, epochs, longest row) from the authors'
-STILL-3-Tool launch script, the nearest evidence there is.
+Defaults of SFT: learning rate 1e-5 and batch 96 from STILL-2 (arXiv:2412.09413); what the paper
+leaves open (schedule, warm-up, weight decay, epochs, longest row) from the authors' STILL-3-Tool
+launch script, the nearest evidence there is. Its 17 epochs are for 0.8k rows: the 32B preset, with
+several thousand, sets 5, which is ours.
 """
 
 from __future__ import annotations
@@ -21,9 +22,15 @@ class Optimisation(Section):
     weight_decay: float = Field(
         default=0.1, ge=0.0, le=1.0, description="Not applied to norms and biases."
     )
-    adam_beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
-    adam_beta2: float = Field(default=0.999, ge=0.0, lt=1.0)
-    adam_epsilon: float = Field(default=1e-8, gt=0.0)
+    adam_beta1: float = Field(
+        default=0.9, ge=0.0, lt=1.0, description="AdamW's decay of the mean gradient."
+    )
+    adam_beta2: float = Field(
+        default=0.999, ge=0.0, lt=1.0, description="AdamW's decay of the mean squared gradient."
+    )
+    adam_epsilon: float = Field(
+        default=1e-8, gt=0.0, description="AdamW's term that keeps the division finite."
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="Shape of the learning rate after warm-up."
     )
@@ -54,7 +61,10 @@ class SftRecipe(Optimisation):
         default=96, ge=1, description="Demonstrations per optimiser step, all ranks."
     )
     epochs: int = Field(
-        default=17, ge=1, le=1000, description="Passes over the data; open in STILL-2."
+        default=17,
+        ge=1,
+        le=1000,
+        description="Passes over the data; open in STILL-2, 17 for 0.8k rows in STILL-3-Tool.",
     )
     max_length: int = Field(
         default=20_000,
@@ -100,11 +110,13 @@ class DpoRecipe(Optimisation):
     )
     learning_rate: float = Field(default=5e-7, gt=0.0, le=1.0, description="Peak learning rate.")
     batch_size: int = Field(default=64, ge=1, description="Pairs per optimiser step, all ranks.")
-    epochs: int = Field(default=1, ge=1, le=1000)
+    epochs: int = Field(default=1, ge=1, le=1000, description="Passes over the pairs.")
     max_length: int = Field(
         default=20_000, ge=2, description="Longest prompt + response; pairs beyond it are dropped."
     )
-    weight_decay: float = Field(default=0.0, ge=0.0, le=1.0)
+    weight_decay: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Not applied to norms and biases."
+    )
 
     def longest_forward(self) -> int:
         """Tokens of the longest pair, padded."""

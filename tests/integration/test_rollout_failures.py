@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from still_core.errors import RolloutError
@@ -126,6 +129,25 @@ def test_a_hanging_actor_is_replaced_and_the_place_where_it_hung_is_named(
     assert "no engine step for" in failures[0]
     assert "faulty_engine.py" in failures[0]
     assert "_strike" in failures[0]
+
+
+def test_a_frozen_actor_is_ended_and_its_requests_go_to_others(model_dir: Path) -> None:
+    write_faults(model_dir, ["none"] * 3)
+    with make_pool(model_dir) as pool:
+        requests = make_requests(pool, 400, 4)
+        pool.submit(requests)
+        rollouts = pool.poll(timeout_s=30)
+        while not all(worker.pid and worker.in_flight for worker in pool.health()):
+            rollouts += pool.poll()
+        frozen = pool.health()[0].pid
+        os.kill(frozen, signal.SIGSTOP)
+        while pool.pending():
+            rollouts += pool.poll()
+        failures = [worker.last_failure for worker in pool.health() if worker.restarts]
+        assert not psutil.pid_exists(frozen)
+    assert sorted(rollout.id for rollout in rollouts) == sorted(one.id for one in requests)
+    assert len(failures) == 1
+    assert "stuck in an unknown place" in failures[0]
 
 
 def test_a_failing_step_is_retried_on_a_new_worker_with_its_cause_kept(model_dir: Path) -> None:

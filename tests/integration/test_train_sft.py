@@ -20,7 +20,7 @@ from still_core.progress import Progress
 from still_core.store import Store
 from still_core.store.handle import Handle
 from still_core.train import SftJob, SftRecipe, TrainResources, train
-from still_core.train.checkpoint import checkpoint_version
+from still_core.train.checkpoint import SHARD_FILE, checkpoint_version
 from still_core.train.launch import end_ranks
 
 pytestmark = pytest.mark.integration
@@ -202,6 +202,30 @@ def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
     again = train(job, store)
     assert again.digest == model.digest
     assert store.exists(again), "a model that lost a file is made anew"
+
+
+def test_a_shard_that_a_rank_finds_damaged_is_passed_over_for_the_checkpoint_before_it(
+    store: Store, tiny_model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resources = SLOW.model_copy(update={"max_failures": 0})
+    job = sft_job(store, tiny_model_dir, resources=resources)
+    with pytest.raises(TrainingError, match="a rank died"):
+        train(job, store, progress=KillAt(7))
+    newest = store.versions(job.checkpoints_name())[-1]
+    (part,) = (
+        one for one in store.list(f"{job.checkpoints_name()}/parts/") if one.version == newest
+    )
+    shard = Path(store.root) / store.manifest(part).objects[SHARD_FILE].key
+    shard.chmod(0o644)
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    heard = KillAt()
+    train(job, store, progress=heard)
+
+    assert f"{newest} is not used" in caplog.text
+    assert f"{shard.name} is damaged" in caplog.text
+    assert 1 < heard.heard[1] <= int(newest.split("-")[1]) - 1
 
 
 def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(

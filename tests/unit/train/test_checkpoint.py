@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import random
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from still_core.errors import CheckpointError, StoreError
+from still_core.errors import CheckpointError, CorruptionError, StoreError
 from still_core.store import Handle, Store
 from still_core.store.manifest import manifest_key
 from still_core.train.checkpoint import (
     FORMAT,
     INDEX_FILE,
+    PIECES_FILE,
+    RNG_FILE,
     SHARD_FILE,
     STATE_FILE,
     Checkpoint,
+    DamagedCheckpoint,
+    Piece,
     Shards,
     Staged,
     checkpoint_version,
@@ -67,20 +76,24 @@ class Keeper:
         write_shard(staging(), self.folder / f"step-{step}")
 
 
-def train(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None = None) -> Any:
-    trainer = ready(model_dir, tmp, keeper, resume)
+def train(
+    model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None = None, dropout: float = 0.0
+) -> Any:
+    trainer = ready(model_dir, tmp, keeper, resume, dropout)
     trainer.train()
     return trainer
 
 
-def ready(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None) -> Any:
+def ready(
+    model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None, dropout: float = 0.0
+) -> Any:
     recipe = SftRecipe(
         dtype="float32", gradient_checkpointing=False, batch_size=4, epochs=3, learning_rate=1e-3
     )
     place = Place(rank=0, num_ranks=1, resources=TrainResources(checkpoint_every=2))
     schedule = sft_schedule(rows(), recipe, seed=0, place=place, pad_id=0)
     trainer = sft_trainer(
-        AutoModelForCausalLM.from_pretrained(model_dir),
+        AutoModelForCausalLM.from_pretrained(model_dir, attention_dropout=dropout),
         AutoTokenizer.from_pretrained(model_dir),
         rows(),
         recipe,
@@ -90,7 +103,7 @@ def ready(model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None) -> An
         use_cpu=True,
     )
     if resume is not None:
-        schedule.resume = Shards.open([resume])
+        schedule.resume = opened(resume)
     trainer.follow(schedule, keeper, 0)
     return trainer
 
@@ -121,28 +134,51 @@ def test_an_interrupted_run_leaves_the_checkpoints_of_an_undisturbed_one(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(tiny_model_dir, tmp_path / "trainer", Keeper(tmp_path, stop_at=5))
-    for name in (SHARD_FILE, STATE_FILE):
+    for name in (SHARD_FILE, PIECES_FILE, RNG_FILE, STATE_FILE):
         assert (tmp_path / "step-4" / name).read_bytes() == (saved / "step-4" / name).read_bytes()
     assert not (tmp_path / "step-6").exists()
 
 
+def test_a_resumed_run_draws_the_random_numbers_of_the_undisturbed_one(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    whole = train(tiny_model_dir, tmp_path / "whole", Keeper(tmp_path), dropout=0.2)
+    resumed = train(
+        tiny_model_dir, tmp_path / "rest", Keeper(tmp_path / "r"), tmp_path / "step-4", dropout=0.2
+    )
+    assert resumed.metrics == whole.metrics
+    plain = train(tiny_model_dir, tmp_path / "plain", Keeper(tmp_path / "p"))
+    assert plain.metrics != whole.metrics, "the dropout draws"
+
+
+def opened(*folders: Path) -> Shards:
+    """A checkpoint of the parts that these folders hold."""
+    store = Store(folders[0].parent / f"{folders[0].name}-store")
+    parts = [
+        store.publish_dir(f"rank-{rank}", uuid.uuid4().hex, folder)
+        for rank, folder in enumerate(folders)
+    ]
+    return Shards.open(store, parts)
+
+
 def load(folder: Path, model_dir: Path) -> None:
     """Read a checkpoint folder into a fresh model and optimiser."""
+    load_shards(opened(folder), model_dir)
+
+
+def load_shards(shards: Shards, model_dir: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(model_dir)
-    restore(Shards.open([folder]), model, torch.optim.AdamW(model.parameters()))
+    restore(shards, model, torch.optim.AdamW(model.parameters()))
+    shards.rng(0)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
-    """Change tensors and pieces of a shard and write it anew, with matching headers."""
-    from safetensors import safe_open
-
+    """Change tensors and pieces of a part and write them anew."""
     tensors = load_file(folder / SHARD_FILE)
-    with safe_open(folder / SHARD_FILE, framework="pt") as file:
-        metadata = dict(file.metadata())
-    shard = json.loads(metadata["shard"])
-    pieces = shard["pieces"]
-    change(tensors, pieces)
-    save_file(tensors, folder / SHARD_FILE, metadata={"shard": json.dumps(shard)})
+    record = json.loads((folder / PIECES_FILE).read_text())
+    change(tensors, record["pieces"])
+    save_file(tensors, folder / SHARD_FILE)
+    (folder / PIECES_FILE).write_text(json.dumps(record))
 
 
 NORM = "model.norm.weight"
@@ -159,10 +195,15 @@ def drop_moment(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
 
 def reshape(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
     tensors[f"model/{NORM}"] = torch.zeros(32)
-    pieces[f"model/{NORM}"] = {"shape": [32], "offset": [0]}
+    pieces[f"model/{NORM}"] = {"shape": [32], "offset": [0], "size": [32]}
 
 
 def halve(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
+    cut(tensors, pieces)
+    pieces[f"model/{NORM}"]["size"] = [32]
+
+
+def cut(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
     tensors[f"model/{NORM}"] = tensors[f"model/{NORM}"][:32].clone()
 
 
@@ -179,7 +220,8 @@ def undeclare(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
 
 
 def add_tensor(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
-    tensors["model/extra"], pieces["model/extra"] = torch.zeros(1), {"shape": [1], "offset": [0]}
+    tensors["model/extra"] = torch.zeros(1)
+    pieces["model/extra"] = {"shape": [1], "offset": [0], "size": [1]}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +234,7 @@ def add_tensor(tensors: dict[str, Any], pieces: dict[str, Any]) -> None:
         (outside, "lies outside its tensor"),
         (retype, "another type.*float64.*float32"),
         (undeclare, "pieces and tensors differ"),
+        (cut, f"pieces and tensors differ.*model/{NORM}"),
         (add_tensor, "another model.*extra"),
     ],
 )
@@ -236,7 +279,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 @pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
 def test_mutated_objects_are_refused_before_any_parser_sees_them(
-    saved: Path, tmp_path: Path, count: int
+    saved: Path, tiny_model_dir: Path, tmp_path: Path, count: int
 ) -> None:
     rng = random.Random(count)
     published = Store(tmp_path / "store", cache=tmp_path / "cache0")
@@ -250,15 +293,19 @@ def test_mutated_objects_are_refused_before_any_parser_sees_them(
         whole = victim.read_bytes()
         victim.chmod(0o644)
         victim.write_bytes(mutate(whole, rng))
-        with pytest.raises(StoreError, match=rf"{victim.name} is damaged"):
-            open_checkpoint(store, handle)
+        with pytest.raises(
+            (CorruptionError, DamagedCheckpoint),
+            match=rf"{victim.name} is damaged|is not whole in the store",
+        ):
+            load_checkpoint(store, handle, tiny_model_dir)
         victim.write_bytes(whole)
-    open_checkpoint(Store(tmp_path / "store", cache=tmp_path / "cache-end"), handle)
+    end = Store(tmp_path / "store", cache=tmp_path / "cache-end")
+    load_checkpoint(end, handle, tiny_model_dir)
 
 
-def open_checkpoint(store: Store, handle: Handle) -> Shards:
+def load_checkpoint(store: Store, handle: Handle, model_dir: Path) -> None:
     found = read_checkpoint(store, handle, job_digest=JOB)
-    return Shards.open([store.fetch(part) for part in found.parts])
+    load_shards(Shards.open(store, found.parts), model_dir)
 
 
 INDEX = Checkpoint(
@@ -288,8 +335,10 @@ def test_an_index_that_is_none_is_refused(text: bytes, reason: str) -> None:
 
 def test_a_checkpoint_of_another_job_is_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    handle = store.publish("m/checkpoints", "step-2", {INDEX_FILE: INDEX.to_json()})
-    assert read_checkpoint(store, handle, job_digest=JOB) == INDEX
+    part = store.publish("p", "v", {SHARD_FILE: b"s"})
+    index = replace(INDEX, parts=(part,))
+    handle = store.publish("m/checkpoints", "step-2", {INDEX_FILE: index.to_json()})
+    assert read_checkpoint(store, handle, job_digest=JOB) == index
     with pytest.raises(CheckpointError, match=r"belongs to another job.*0123456789abcdef"):
         read_checkpoint(store, handle, job_digest="f" * 16)
 
@@ -330,7 +379,7 @@ def test_nothing_in_a_checkpoint_folder_can_run(
         b"PK\x03\x04" + bytes(100),
         b"",
     ]
-    for name in (SHARD_FILE, STATE_FILE):
+    for name in (SHARD_FILE, PIECES_FILE, RNG_FILE, STATE_FILE):
         for number, content in enumerate(hostile):
             folder = copy(saved / "step-2", tmp_path / f"{name}-{number}")
             (folder / name).write_bytes(content)
@@ -344,30 +393,123 @@ def test_nothing_in_a_checkpoint_folder_can_run(
     assert not canary.exists()
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before_it(
-    saved: Path, tmp_path: Path
-) -> None:
-    store = Store(tmp_path / "store")
-    name = A_JOB.checkpoints_name()
+@pytest.fixture
+def two_checkpoints(saved: Path, tmp_path: Path) -> Store:
+    """Whole checkpoints of a job after steps 2 and 4, and nothing in the cache."""
+    store = Store(tmp_path / "store", cache=tmp_path / "cache")
     for step in (2, 4):
-        part = store.publish_dir(
-            f"{name}/parts/rank-0-of-1", checkpoint_version(step), saved / f"step-{step}"
-        )
+        part = store.publish_dir(part_name(), checkpoint_version(step), saved / f"step-{step}")
         index = Checkpoint(job_digest=JOB, step=step, parts=(part,))
         store.publish(
-            name, checkpoint_version(step), {INDEX_FILE: index.to_json()}, meta={"step": step}
+            A_JOB.checkpoints_name(),
+            checkpoint_version(step),
+            {INDEX_FILE: index.to_json()},
+            meta={"step": step},
         )
-    newest = tmp_path / "store" / manifest_key(name, checkpoint_version(4))
-    newest.chmod(0o644)
-    newest.write_bytes(b"{")
+    return store
 
-    found, refused = latest_checkpoint(store, A_JOB, JOB)
 
-    assert found is not None
-    assert (found.step, refused) == (2, {checkpoint_version(4)})
+def part_name() -> str:
+    return f"{A_JOB.checkpoints_name()}/parts/rank-0-of-1"
+
+
+def damage_index(store: Store, step: int) -> None:
+    path = Path(store.root) / manifest_key(A_JOB.checkpoints_name(), checkpoint_version(step))
+    path.chmod(0o644)
+    path.write_bytes(b"{")
+
+
+def lose_shard(store: Store, step: int) -> None:
+    part = store.find(part_name(), checkpoint_version(step))
+    assert part is not None
+    store.backend.delete(store.manifest(part).objects[SHARD_FILE].key)
+
+
+@pytest.mark.parametrize("spoil", [damage_index, lose_shard])
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before_it(
+    two_checkpoints: Store, spoil: Callable[[Store, int], None]
+) -> None:
+    spoil(two_checkpoints, 4)
+
+    latest = latest_checkpoint(two_checkpoints, A_JOB, JOB)
+
+    assert latest.checkpoint is not None
+    assert (latest.checkpoint.step, latest.version) == (2, checkpoint_version(2))
+    assert latest.unused == {checkpoint_version(4)}
     # While the job trains on, old ones are still forgotten.
-    forget_checkpoints(store, name, newest=1, unused=refused)
-    assert checkpoint_version(2) in store.versions(name)
+    name = A_JOB.checkpoints_name()
+    forget_checkpoints(two_checkpoints, name, newest=1, unused=latest.unused)
+    assert checkpoint_version(2) in two_checkpoints.versions(name)
+
+
+def test_a_checkpoint_that_a_rank_refused_is_not_found_again(two_checkpoints: Store) -> None:
+    refused = frozenset({checkpoint_version(4)})
+    assert latest_checkpoint(two_checkpoints, A_JOB, JOB, unused=refused).version == (
+        checkpoint_version(2)
+    )
+    refused |= {checkpoint_version(2)}
+    assert latest_checkpoint(two_checkpoints, A_JOB, JOB, unused=refused).checkpoint is None
+
+
+class FailingStore(Store):
+    """Answers no read, as a store does whose server or disk is out of order for a while."""
+
+    def read_bytes(self, handle: Handle, relpath: str) -> bytes:
+        raise StoreError(f"can not read {handle.name} (No space left on device); free some")
+
+
+def test_a_store_that_fails_for_now_ends_the_job_and_does_not_start_it_anew(
+    two_checkpoints: Store,
+) -> None:
+    with pytest.raises(StoreError, match="No space left on device"):
+        latest_checkpoint(FailingStore(two_checkpoints.root), A_JOB, JOB)
+
+
+def test_the_newest_checkpoint_is_found_without_its_parts_being_fetched(
+    two_checkpoints: Store, tmp_path: Path
+) -> None:
+    assert latest_checkpoint(two_checkpoints, A_JOB, JOB).version == checkpoint_version(4)
+    assert not (tmp_path / "cache").exists()
+
+
+def halves(folder: Path) -> Shards:
+    """A checkpoint of two ranks, each with three rows of one tensor."""
+    for rank in (0, 1):
+        piece = Piece(shape=(6, 2), offset=(3 * rank, 0), size=(3, 2))
+        rows = torch.arange(12.0).reshape(6, 2)[3 * rank : 3 * rank + 3].clone()
+        staged = Staged(tensors={"w": rows}, pieces={"w": piece}, rng={}, state={})
+        write_shard(staged, folder / f"half-{rank}")
+    return opened(folder / "half-0", folder / "half-1")
+
+
+@contextlib.contextmanager
+def second_rank(num_ranks: int) -> Iterator[DeviceMesh]:
+    """What rank 1 sees of a mesh; the other ranks are not there."""
+    torch.distributed.init_process_group("fake", rank=1, world_size=num_ranks, store=FakeStore())
+    yield init_device_mesh("cpu", (num_ranks,))
+    torch.distributed.destroy_process_group()
+
+
+def test_a_rank_fetches_only_the_parts_that_overlap_with_its_own_pieces(tmp_path: Path) -> None:
+    shards = halves(tmp_path)
+    first = shards.store.manifest(shards.parts[0]).objects[SHARD_FILE]
+    shards.store.backend.delete(first.key)
+    with second_rank(2) as mesh:
+        mine = DTensor.from_local(torch.zeros(3, 2), mesh, [Shard(0)])
+        shards.copy_into("w", mine)
+        assert mine.to_local().tolist() == [[6, 7], [8, 9], [10, 11]]
+    with second_rank(3) as mesh:
+        mine = DTensor.from_local(torch.zeros(2, 2), mesh, [Shard(0)])
+        with pytest.raises(DamagedCheckpoint, match="rank-0"):
+            shards.copy_into("w", mine)
+
+
+def test_a_rank_puts_its_piece_together_from_the_pieces_of_others(tmp_path: Path) -> None:
+    shards = halves(tmp_path)
+    with second_rank(3) as mesh:
+        mine = DTensor.from_local(torch.zeros(2, 2), mesh, [Shard(0)])
+        shards.copy_into("w", mine)
+        assert mine.to_local().tolist() == [[4, 5], [6, 7]]
 
 
 def test_steps_left_out_in_a_row_are_counted_on_after_a_resume(

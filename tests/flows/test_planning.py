@@ -1,0 +1,48 @@
+"""What `still plan` says a run costs, and on which assumptions."""
+
+from __future__ import annotations
+
+from flows.planning import cost_lines
+from still_core.recipes.loading import load_recipe, load_resources
+
+
+def costs(name: str, *changes: str) -> str:
+    return "\n".join(cost_lines(load_recipe(name, changes), load_resources(name)))
+
+
+def test_the_cost_of_a_run_names_its_assumptions() -> None:
+    text = costs(
+        "still-2-32b",
+        "pool.problems_per_round=1000",
+        "explore.max_attempts=20",
+        "explore.sampling.max_tokens=20000",
+    )
+    assert "assumes 3,900 demonstrations (mix.target_size), 5,000 tokens each on average" in text
+    assert "(max_length / 4), 5 epochs" in text
+    # 1,000 problems x 20 attempts x 20,000 / 4 tokens, at 1,000 tokens/s.
+    assert "at most 100.0 million tokens, 28 GPU-hours" in text
+    assert "assumes 5,000 tokens per response on average (max_tokens / 4)" in text
+    assert "1,000 tokens/s per GPU" in text
+    assert "not in these hours: teachers, scoring, evaluation" in text
+
+
+def test_without_a_known_number_of_rows_the_plan_says_why_it_has_no_hours() -> None:
+    text = costs("still-2-32b", "mix.target_size=0", "rounds=0")
+    assert "no GPU-hours: mix.target_size 0 leaves the number of rows open" in text
+    assert "one exploration" not in text
+
+
+def test_the_pairs_of_dpo_are_counted_from_the_recipe() -> None:
+    text = costs(
+        "still-2-32b",
+        "self_improve.method=dpo",
+        "pool.problems_per_round=1000",
+        "self_improve.pairs.max_pairs_per_problem=2",
+    )
+    assert "assumes 2,000 pairs" in text
+
+
+def test_a_run_without_gpus_has_no_gpu_hours_of_exploration() -> None:
+    text = costs("miniature")
+    assert "million tokens\n" in text
+    assert "tokens/s per GPU" not in text
