@@ -14,20 +14,21 @@ from tasks.preferences import score_siblings
 from tasks.problems import rate_problems
 
 
-def explorable(run: Run, recipe: Still2Recipe, problems: Handle, policy: Handle) -> Handle:
-    """The problems that rounds explore: all, or those of a measured pass rate (STILL-3)."""
+def explorable(run: Run, recipe: Still2Recipe, problems: Handle, first_model: Handle) -> Handle:
+    """The problems that rounds explore: all, or those that M_1 solves at times (STILL-3)."""
     if not recipe.pool.difficulty.attempts:
         return problems
     return rate_problems(
         store=run.store,
         problems=problems,
-        policy=policy,
+        policy=first_model,
         pool=recipe.pool,
         sampling=recipe.explore.sampling,
         engine=recipe.engine,
         verify=recipe.verify,
         prompt=recipe.backbone.prompt,
         seed=recipe.seed,
+        policy_version=1,
         resources=run.resources,
         run=run.name,
     )

@@ -58,11 +58,11 @@ def aligned(
 
 
 def evaluated(
-    run: Run, recipe: Still2Recipe, problems: Handle, model: Handle, label: str
+    run: Run, recipe: Still2Recipe, problems: Handle, model: Handle, number: int
 ) -> Handle:
-    """The model's verified answers to every benchmark."""
+    """The verified answers of M_`number` to every benchmark."""
     return evaluate_model(
-        label=label,
+        label=f"M_{number}",
         store=run.store,
         model=model,
         problems=problems,
@@ -71,6 +71,7 @@ def evaluated(
         verify=recipe.verify,
         prompt=recipe.backbone.prompt,
         seed=recipe.seed,
+        policy_version=number,
         resources=run.resources,
         run=run.name,
     )

@@ -55,16 +55,18 @@ def still_2(
     """
     state_mistakes_in_one_line()
     run = Run(name=recipe.run_name(), store=store, resources=resources)
-    files = preflight(recipe, store, resources)
+    files = preflight(recipe, store, resources, reports)
     with stage_log() as stages, stall_limit(resources.stage_stall_s), workers_of_run():
-        problems = collect_problems(store=store, problems=recipe.problems, files=files.problems)
+        problems = collect_problems(
+            store=store, problems=recipe.problems, files=files.problems, run=run.name
+        )
         backbone = publish_backbone(store=store, model=recipe.backbone.model, files=files.backbone)
         fingerprints = fingerprint_benchmarks(
             store=store, problems=problems, gate=recipe.problems.decontaminate
         )
-        scores = [evaluated(run, recipe, problems, backbone, "M_0")]
+        scores = [evaluated(run, recipe, problems, backbone, 0)]
         drafts, d0, model = imitate(run, recipe, problems, fingerprints, backbone, files.teachers)
-        scores.append(evaluated(run, recipe, problems, model, "M_1"))
+        scores.append(evaluated(run, recipe, problems, model, 1))
         data, models = [d0], [backbone, model]
         explorations: list[Handle] = []
         finds: list[Handle] = []
@@ -76,7 +78,7 @@ def still_2(
             dt, model = self_improve(run, recipe, fingerprints, d0, finds, models, round)
             data.append(dt)
             models.append(model)
-            scores.append(evaluated(run, recipe, problems, model, f"M_{round + 1}"))
+            scores.append(evaluated(run, recipe, problems, model, round + 1))
             if pool_is_exhausted(store, exploration):
                 break
         composed = compose_report(

@@ -10,25 +10,25 @@ stacks of all threads beside it.
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import logging
 import os
+import re
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from still_core.errors import StoreError
+from still_core.errors import DataError, StoreError, explain
 from still_core.progress import Progress
+from still_core.stacks import thread_stacks
 
 WRITE_EVERY_S = 2.0
 RATE_WINDOW_S = 60.0
@@ -36,6 +36,8 @@ SILENT_AFTER_S = 30.0
 """A heartbeat this old means that its process is gone or frozen."""
 
 _LOG = logging.getLogger(__name__)
+_NOT_IN_KEYS = re.compile(r"[^\w.-]+")
+_KEY = re.compile(r"runs/(.+)/heartbeat/[^/]+\.json\Z")
 
 
 class State(StrEnum):
@@ -109,10 +111,20 @@ class StageState:
         return self.state
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> StageState:
-        """The inverse of `dataclasses.asdict` through JSON."""
-        workers = [WorkerState(**worker) for worker in row["workers"]]
-        return cls(**{**row, "workers": workers, "state": State(row["state"])})
+    def from_json(cls, text: bytes) -> StageState:
+        """The inverse of `json.dumps(asdict(state))`; fields that it does not know do no harm.
+
+        Raises:
+            DataError: no JSON, or not the fields of a heartbeat.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+            first = f"{'.'.join(str(part) for part in faults[0]['loc'])} {faults[0]['msg']}"
+            raise DataError(explain("no heartbeat of this version", got=first.strip())) from None
 
 
 class StoreLike(Protocol):
@@ -234,7 +246,7 @@ class Heartbeat:
             for stage in due:
                 stage.changed = False
         for stage in due:
-            key = f"runs/{self._run}/heartbeat/{stage.progress.stage}"
+            key = f"runs/{self._run}/heartbeat/{_NOT_IN_KEYS.sub('-', stage.progress.stage)}"
             late = now - stage.advanced_at > self._limit and not stage.over()
             if late and not stage.stalled:
                 stage.stalled = True
@@ -298,28 +310,34 @@ def heartbeats_of_stage() -> Iterator[None]:
             heartbeat.close(failure)
 
 
-def read_heartbeats(store: StoreLike, run: str = "") -> list[StageState]:
+def read_heartbeats(
+    store: StoreLike, run: str = "", *, left_out: Callable[[str], object] = _LOG.warning
+) -> list[StageState]:
     """Heartbeats of a run (of the run heard of last, if none is named), oldest stage first.
 
+    Args:
+        store: where they are.
+        run: name of the run.
+        left_out: told one line for each heartbeat that can not be read.
+
     Raises:
-        StoreError: the store can not be read.
+        ConfigError: no name of a run.
+        StoreError: the store can not be listed.
     """
-    prefix = f"runs/{run}/heartbeat/" if run else "runs/"
-    keys = [stat.key for stat in store.backend.scan(prefix)]
-    keys = [key for key in keys if "/heartbeat/" in key and key.endswith(".json")]
-    states = [StageState.from_json(json.loads(store.backend.read(key).data)) for key in keys]
-    if states and not run:
-        newest = max(states, key=lambda state: state.written_at).run
-        states = [state for state in states if state.run == newest]
+    from still_core.store.names import check_name
+
+    prefix = f"runs/{check_name(run, what='run')}/heartbeat/" if run else "runs/"
+    found = {stat.key: stat.modified for stat in store.backend.scan(prefix)}
+    runs = {key: match.group(1) for key in found if (match := _KEY.match(key))}
+    if not run and runs:
+        run = runs[max(runs, key=lambda key: found[key])]
+    states = []
+    for key in (key for key, owner in runs.items() if owner == run):
+        try:
+            states.append(StageState.from_json(store.backend.read(key).data))
+        except (StoreError, DataError) as error:
+            left_out(f"left out: {key}: {error}")
     return sorted(states, key=lambda state: state.started_at)
-
-
-def thread_stacks() -> str:
-    """Stacks of all threads of this process, innermost call first."""
-    with tempfile.TemporaryFile() as file:
-        faulthandler.dump_traceback(file=file, all_threads=True)
-        file.seek(0)
-        return file.read().decode(errors="replace")
 
 
 def whereabouts(thread: int) -> str:

@@ -22,8 +22,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from still_core.errors import StalledError, explain
-from still_core.heartbeat import figures, thread_stacks, whereabouts
+from still_core.heartbeat import figures, whereabouts
 from still_core.progress import Progress
+from still_core.stacks import thread_stacks
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the Prefect UI shows on a stage: tables, Markdown, links."""
+"""What the Prefect UI shows on a stage: tables and Markdown."""
 
 from __future__ import annotations
 
@@ -36,18 +36,6 @@ def table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> Show
 def markdown(key: str, text: str, description: str) -> Shown:
     """A Markdown page."""
     return Shown(key=key, type="markdown", data=text, description=description)
-
-
-def link(key: str, url: str, text: str, description: str) -> Shown:
-    """A link, shown as Markdown."""
-    return Shown(key=key, type="markdown", data=f"[{text}]({url})", description=description)
-
-
-def fenced(text: str) -> str:
-    """Model text inside a Markdown fence that it can not close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
 
 
 def _cell(value: Any) -> Any:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from still_core.problems.recipe import DecontaminateRecipe
 from still_core.recipes.recipe import Resources
-from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, SelectRecipe
+from still_core.refine.recipe import (
+    RULES_VERSION,
+    CleanRecipe,
+    DistilRecipe,
+    MixRecipe,
+    SelectRecipe,
+    Teacher,
+)
+from still_core.report.text import cell, fenced
 from still_core.rollout.recipe import EngineRecipe
 from still_core.rollout.rollout import Sampling
 from still_core.store import Handle, Store
+from still_core.verify.answer import VERIFIER_VERSION
 from still_core.verify.recipe import VerifyRecipe
-from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.artifacts import Shown, markdown, table
 from tasks.listening import listener
 from tasks.planning import is_pending
 from tasks.stage import stage
+
+if TYPE_CHECKING:
+    from still_core.problems.problem import Problem
+    from still_core.problems.raw import RawResponse
+    from still_core.verify import VerifierPool
 
 
 def show_dataset(store: Store, dataset: Handle) -> Iterator[Shown]:
@@ -38,13 +53,13 @@ def show_drafts(store: Store, drafts: Handle) -> Iterator[Shown]:
     rows = read_rows_of(store, drafts, "drafts")
     yield table("drafts", draft_counts(rows), "Responses by teacher, habit, state and verdict")
     pages = [
-        f"**{r['style']}, {r['teacher']}**\n\n{fenced(r['text'][:4000])}"
+        f"**{r['style']}, {cell(r['teacher'])}**\n\n{fenced(r['text'])}"
         for r in first_of_each_style(rows)
     ]
     yield markdown("sample-drafts", "\n\n".join(pages), "One raw response of each habit")
 
 
-@stage(version="2026.11.21.2", show=show_drafts)
+@stage(version="2026.11.21.2", uses=(VERIFIER_VERSION,), show=show_drafts)
 def distil_demonstrations(
     store: Store,
     version: str,
@@ -59,31 +74,30 @@ def distil_demonstrations(
     run: str,
 ) -> Handle:
     """Gather the teachers' responses, split them, judge the complete ones."""
-    from still_core.distil.drafts import draft, draft_funnel, gather_responses, judge_drafts
+    from still_core.distil.drafts import distil_drafts, draft_funnel
     from still_core.problems.tables import read_problems, read_responses
     from still_core.store.bundle import publish_tables
     from tasks.engines import ask_teacher, verifier_pool
 
-    known, written = read_problems(store, problems), read_responses(store, problems)
-    drafts = []
+    told = listener(store, run)
+
+    def ask(
+        teacher: Teacher, asked: Sequence[Problem], verifier: VerifierPool
+    ) -> list[RawResponse]:
+        return ask_teacher(
+            store, teacher, distil, asked, engine, verifier, resources, seed=seed, progress=told
+        )
+
     with verifier_pool(verify, resources) as verifier:
-        for teacher in distil.teachers:
-            if teacher.kind in ("file", "scripted"):
-                raws = gather_responses(teacher, known, written, seed=seed)
-            else:
-                raws = ask_teacher(
-                    store,
-                    teacher,
-                    distil,
-                    known,
-                    engine,
-                    verifier,
-                    resources,
-                    seed=seed,
-                    progress=listener(store, run),
-                )
-            drafts += draft(raws, teacher.style)
-        drafts = judge_drafts(drafts, verifier, progress=listener(store, run))
+        drafts = distil_drafts(
+            distil,
+            read_problems(store, problems),
+            read_responses(store, problems),
+            verifier,
+            seed=seed,
+            ask=ask,
+            progress=told,
+        )
     tables = {
         "drafts": [one.to_row() for one in drafts],
         "funnel": draft_funnel("unify", drafts).to_rows(),
@@ -100,7 +114,7 @@ def lack_solutions(store: str, drafts: Handle, distil: DistilRecipe) -> bool:
     return is_pending(drafts) or "needs_solution" in Store(store).manifest(drafts).meta
 
 
-@stage(version="2026.11.21.2", show=show_dataset)
+@stage(version="2026.11.21.2", uses=(RULES_VERSION,), show=show_dataset)
 def collect_writer_demonstrations(
     store: Store, version: str, *, drafts: Handle, clean: CleanRecipe, mix: MixRecipe
 ) -> Handle:
@@ -114,7 +128,7 @@ def collect_writer_demonstrations(
     )
 
 
-@stage(version="2026.11.21.2", show=show_drafts)
+@stage(version="2026.11.21.2", uses=(VERIFIER_VERSION,), show=show_drafts)
 def complete_solutions(
     store: Store,
     version: str,
@@ -153,7 +167,7 @@ def complete_solutions(
     return publish_tables(store, "complete-solutions", version, tables)
 
 
-@stage(version="2026.11.21.2", show=show_dataset)
+@stage(version="2026.11.21.2", uses=(RULES_VERSION,), show=show_dataset)
 def build_d0(
     store: Store,
     version: str,
@@ -167,16 +181,17 @@ def build_d0(
     """Clean and mix all judged demonstrations to D_0."""
     from still_core.distil import dataset as datasets
     from still_core.distil.drafts import demonstrations_of, read_drafts
+    from still_core.responses.codec import read_codec
 
     both = [read_drafts(store, handle) for handle in (drafts, completed) if handle is not None]
     rows = [row for some in both for row in demonstrations_of(some)]
-    rows = datasets.count_thought_tokens(rows, datasets.thought_encoder(store.fetch(backbone)))
+    rows = datasets.count_thought_tokens(rows, read_codec(store.fetch(backbone)).encode)
     return datasets.publish_dataset(
         store, "build-d0", version, datasets.build_d0(rows, clean, mix), clean_recipe=clean
     )
 
 
-@stage(version="2026.11.21.2", show=show_dataset)
+@stage(version="2026.11.21.2", uses=(RULES_VERSION,), show=show_dataset)
 def refine_demonstrations(
     store: Store,
     version: str,

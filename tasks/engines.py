@@ -64,9 +64,18 @@ def rollout_pool(
     model: Handle,
     engine: EngineRecipe,
     resources: Resources,
+    *,
     policy_version: int = -1,
 ) -> RolloutPool:
-    """The run's engines with this model's weights loaded."""
+    """The run's engines with this model's weights loaded.
+
+    Args:
+        store: where the model is.
+        model: what is loaded.
+        engine: how it is run.
+        resources: workers, their CPUs and GPUs.
+        policy_version: t of the loop's M_t; -1 for a model that is none of them.
+    """
     from still_core.rollout.pool import acquire_pool
 
     return acquire_pool(

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from still_core.evaluate.recipe import EvaluateRecipe
 from still_core.recipes.recipe import Resources
+from still_core.report.text import cell, fenced
 from still_core.rollout.recipe import EngineRecipe
 from still_core.store import Handle, Store
+from still_core.verify.answer import VERIFIER_VERSION
 from still_core.verify.recipe import VerifyRecipe
-from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.artifacts import Shown, markdown, table
 from tasks.listening import listener
 from tasks.stage import stage
 
@@ -28,15 +30,15 @@ def show_answers(store: Store, answers: Handle) -> Iterator[Shown]:
         next((a for a in rows if a.outcome == o), None) for o in ("correct", "wrong", "no_answer")
     ]
     text = "\n\n".join(
-        f"**{a.benchmark} {a.problem_id}: {a.outcome}** (gold `{a.gold[:80]}`)\n\n"
-        f"{fenced(a.statement)}\n\n{fenced(a.text[:4000])}"
+        f"**{cell(a.benchmark)} {cell(a.problem_id)}: {a.outcome}** (gold {cell(a.gold, 80)})\n\n"
+        f"{fenced(a.statement)}\n\n{fenced(a.text)}"
         for a in samples
         if a is not None
     )
     yield markdown("sample-answers", text or "no answers", "Answers to read")
 
 
-@stage(version="2026.11.21", show=show_answers)
+@stage(version="2026.11.21", uses=(VERIFIER_VERSION,), show=show_answers)
 def evaluate_model(
     store: Store,
     version: str,
@@ -48,6 +50,7 @@ def evaluate_model(
     verify: VerifyRecipe,
     prompt: str,
     seed: int,
+    policy_version: int,
     resources: Resources,
     run: str,
 ) -> Handle:
@@ -62,7 +65,7 @@ def evaluate_model(
     with verifier_pool(verify, resources) as verifier:
         answers = evaluate_benchmarks(
             benchmarks,
-            pool=rollout_pool(store, model, engine, resources),
+            pool=rollout_pool(store, model, engine, resources, policy_version=policy_version),
             bank=RolloutBank(store),
             verifier=verifier,
             recipe=evaluate,

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from still_core.problems.pool import PoolRecipe
 from still_core.recipes.recipe import Resources
 from still_core.refine.recipe import PerplexitySource
+from still_core.report.text import cell, fenced
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
 from still_core.store import Handle, Store
+from still_core.verify.answer import VERIFIER_VERSION
 from still_core.verify.recipe import VerifyRecipe
-from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.artifacts import Shown, markdown, table
 from tasks.engines import make_room
 from tasks.listening import listener
 from tasks.planning import is_pending
@@ -25,14 +27,14 @@ def show_exploration(store: Store, exploration: Handle) -> Iterator[Shown]:
     yield table("attempts", found.attempts, "Pass rate by attempt")
     yield table("solved", solved_by_level(found.groups), "Problems solved by difficulty")
     pages = [
-        f"**{r['problem_id']}: {r['outcome']}, attempt {r['sample_index'] + 1}**\n\n"
-        f"{fenced(r['text'][:4000])}"
+        f"**{cell(r['problem_id'])}: {r['outcome']}, attempt {r['sample_index'] + 1}**\n\n"
+        f"{fenced(r['text'])}"
         for r in found.samples[:12]
     ]
     yield markdown("sample-rollouts", "\n\n".join(pages) or "none", "Rollouts to read")
 
 
-@stage(version="2026.11.21", show=show_exploration)
+@stage(version="2026.11.21", uses=(VERIFIER_VERSION,), show=show_exploration)
 def explore_problems(
     store: Store,
     version: str,
@@ -65,6 +67,7 @@ def explore_problems(
             RolloutBank(store),
             verifier,
             explore,
+            resources.rollout,
             seed=seed,
             round=round,
             prompt=prompt,

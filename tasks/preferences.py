@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from still_core.recipes.recipe import Resources
-from still_core.refine.recipe import CleanRecipe, PairRecipe
+from still_core.refine.recipe import RULES_VERSION, CleanRecipe, PairRecipe
+from still_core.report.text import cell, fenced
 from still_core.store import Handle, Store
-from tasks.artifacts import Shown, fenced, markdown, table
+from tasks.artifacts import Shown, markdown, table
 from tasks.engines import make_room
 from tasks.explore import show_candidates
 from tasks.listening import listener
@@ -72,14 +73,16 @@ def show_pairs(store: Store, pairs: Handle) -> Iterator[Shown]:
     yield table("pairs", rows, "Chosen: correct and hard; rejected: wrong and easy")
     pages = []
     for pair in found[:SHOWN_PAIRS]:
-        pages.append(f"**{pair.chosen.problem_id}**\n\n{fenced(pair.chosen.statement[:2000])}")
+        pages.append(
+            f"**{cell(pair.chosen.problem_id)}**\n\n{fenced(pair.chosen.statement, 2_000)}"
+        )
         for side, row in (("chosen", pair.chosen), ("rejected", pair.rejected)):
             text = render_response(Response(thought=row.thought, solution=row.solution))
-            pages.append(f"{side}, perplexity {row.perplexity:.4g}\n\n{fenced(text[:4000])}")
+            pages.append(f"{side}, perplexity {row.perplexity:.4g}\n\n{fenced(text)}")
     yield markdown("sample-pairs", "\n\n".join(pages), "Pairs to read")
 
 
-@stage(version="2026.11.21", show=show_pairs)
+@stage(version="2026.11.21", uses=(RULES_VERSION,), show=show_pairs)
 def build_pairs(
     store: Store,
     version: str,

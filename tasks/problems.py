@@ -10,6 +10,7 @@ from still_core.recipes.recipe import Resources
 from still_core.rollout.recipe import EngineRecipe
 from still_core.rollout.rollout import Sampling
 from still_core.store import Handle, Store
+from still_core.verify.answer import VERIFIER_VERSION
 from still_core.verify.recipe import VerifyRecipe
 from tasks.artifacts import Shown, table
 from tasks.listening import listener
@@ -33,14 +34,14 @@ def show_problems(store: Store, problems: Handle) -> Iterator[Shown]:
 
 @stage(version="2026.11.21.3", show=show_problems)
 def collect_problems(
-    store: Store, version: str, *, problems: ProblemsRecipe, files: dict[str, str]
+    store: Store, version: str, *, problems: ProblemsRecipe, files: dict[str, str], run: str
 ) -> Handle:
     """Read every source and benchmark, filter, decontaminate; refuse what overlaps."""
     from still_core.problems.places import pinned
     from still_core.problems.prepare import prepare_problems
     from still_core.problems.tables import publish_prepared
 
-    prepared = prepare_problems(pinned(problems, files))
+    prepared = prepare_problems(pinned(problems, files), progress=listener(store, run))
     return publish_prepared(store, "collect-problems", version, prepared, problems)
 
 
@@ -56,7 +57,7 @@ def show_rates(store: Store, rated: Handle) -> Iterator[Shown]:
     )
 
 
-@stage(version="2026.11.21", show=show_rates)
+@stage(version="2026.11.21", uses=(VERIFIER_VERSION,), show=show_rates)
 def rate_problems(
     store: Store,
     version: str,
@@ -69,6 +70,7 @@ def rate_problems(
     verify: VerifyRecipe,
     prompt: str,
     seed: int,
+    policy_version: int,
     resources: Resources,
     run: str,
 ) -> Handle:
@@ -85,7 +87,7 @@ def rate_problems(
         rates = measured_rates(
             sample(
                 eligible,
-                rollout_pool(store, policy, engine, resources),
+                rollout_pool(store, policy, engine, resources, policy_version=policy_version),
                 RolloutBank(store),
                 verifier,
                 sampling,

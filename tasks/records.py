@@ -16,15 +16,20 @@ from typing import Any
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.filesystems import WritableFileSystem
+from prefect.logging import get_logger, get_run_logger
 
-from still_core.errors import LeaseError, MissingError
+from still_core.errors import LeaseError, MissingError, StoreError
+from still_core.heartbeat import Heartbeat
 from still_core.identity import digest
+from still_core.progress import Progress
 from still_core.store import Handle, Lease, Store
+from still_core.store.document import unseal
 
 LOCK_TTL_S = 30.0
 """A stage's lock is renewed while its process lives, and free this long after the process died."""
 
 POLL_S = 0.5
+LOG_EVERY_S = 60.0
 
 
 class StageKey(CachePolicy):
@@ -104,18 +109,23 @@ class StageLocks:
         acquire_timeout: float | None = None,
         hold_timeout: float | None = None,
     ) -> bool:
-        """Take the stage's lease, waiting while a live run holds it."""
+        """Take the stage's lease, waiting while a live run holds it.
+
+        Who holds it stands in the log, once a minute, and in the heartbeat of the run that waits.
+        """
         if self.is_lock_holder(key, holder):
             return True
         deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
-        while True:
-            lease = self._try(key, holder)
-            if lease is not None:
-                self._leases[key] = (holder, lease)
-                return True
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(POLL_S)
+        with _Wait(Store(self._root), key) as wait:
+            while True:
+                try:
+                    self._leases[key] = (holder, self._take(key, holder))
+                    return True
+                except LeaseError as held:
+                    wait.tell(held)
+                if deadline is not None and time.monotonic() >= deadline:
+                    return False
+                time.sleep(POLL_S)
 
     async def aacquire_lock(
         self,
@@ -153,9 +163,57 @@ class StageLocks:
         """As `wait_for_lock`."""
         return self.wait_for_lock(key, timeout)
 
-    def _try(self, key: str, holder: str) -> Lease | None:
+    def _take(self, key: str, holder: str) -> Lease:
         owner = f"{socket.gethostname()}:{os.getpid()}:{digest(holder)}"
+        return Store(self._root).lease(f"stages/{key}", ttl_s=LOCK_TTL_S, owner=owner)
+
+
+class _Wait:
+    """Tells that this run waits for a stage that another one holds; a context manager."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._began = time.monotonic()
+        self._logged: float | None = None
+        self._heartbeat: Heartbeat | None = None
+
+    def __enter__(self) -> _Wait:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.close()
+
+    def tell(self, held: LeaseError) -> None:
+        """The lease is still held: into the log at first and every minute, and to who watches."""
+        now = time.monotonic()
+        owner, held_s = self._holder()
+        context = TaskRunContext.get()
+        if self._logged is None or now - self._logged >= LOG_EVERY_S:
+            self._logged = now
+            log = get_run_logger() if context else get_logger(__name__)
+            waited_s = now - self._began
+            log.warning("%s; held for about %.0f s, waited for %.0f s", held, held_s, waited_s)
+        run = context.parameters.get("inputs", {}).get("run") if context else None
+        if context is None or run is None:
+            return
+        if self._heartbeat is None:
+            self._heartbeat = Heartbeat(self._store, run)
+        self._heartbeat(
+            Progress(
+                stage=f"{context.task_run.name}: waiting for {owner}",
+                done=round(now - self._began),
+                total=None,
+                unit="s",
+                facts={"held_s": held_s},
+            )
+        )
+
+    def _holder(self) -> tuple[str, float]:
+        """Who holds the lease, and for about how many seconds: a beat is a third of its life."""
+        key = f"leases/stages/{self._key}.json"
         try:
-            return Store(self._root).lease(f"stages/{key}", ttl_s=LOCK_TTL_S, owner=owner)
-        except LeaseError:
-            return None
+            lease = unseal(self._store.backend.read(key).data, key)
+        except StoreError:
+            return "another run", 0.0
+        return str(lease["owner"]), lease["beat"] * lease["ttl_s"] / 3

@@ -6,13 +6,15 @@ The cache key is task name / stage version / hash of the inputs. Inputs named in
 (where the store is, how many workers run, which run asks) can not change a result and stay out of
 it. A handle counts by its content digest, so a parent made again with equal bytes changes nothing.
 Prefect's `TASK_SOURCE` does not see edits in `still_core`, so each stage states its version: bump
-it when its results would change.
+it when its results would change. Versions that `still_core` keeps itself (of the verifier, the
+cleaning rules, training) are named in `uses` and are part of the key.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +24,16 @@ from typing import Any
 
 from prefect import Task, get_client, task
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.context import FlowRunContext, TaskRunContext
+from prefect.context import FlowRunContext
 from prefect.transactions import IsolationLevel
 
+from still_core.errors import (
+    ConflictError,
+    CorruptionError,
+    RolloutError,
+    StalledError,
+    StoreError,
+)
 from still_core.heartbeat import heartbeats_of_stage
 from still_core.identity import canonical, digest
 from still_core.store import Handle, Store
@@ -34,7 +43,7 @@ from tasks.planning import PlannedStage, current_plan, is_pending, pending
 from tasks.records import StageKey, StageLocks, StageRecords
 from tasks.runlog import StageRun, record_stage
 
-NOT_IDENTITY = frozenset({"store", "resources", "run"})
+NOT_IDENTITY = frozenset({"store", "resources", "run", "policy_version"})
 """Parameters that say where, on what and for whom a stage runs, not what it computes."""
 
 
@@ -107,9 +116,9 @@ class StageStore(Store):
         return super().publish(name, version, files, meta=meta, first_wins=first_wins)
 
 
-def stage_version(version: str, inputs: Mapping[str, Any]) -> str:
-    """What a stage's artefact is published under: stage version and hash of its inputs."""
-    return f"{version}-{digest(identity_of(inputs))}"
+def stage_version(version: str, uses: Iterable[str], inputs: Mapping[str, Any]) -> str:
+    """What a stage's artefact is published under: its version and the hash of all it hangs on."""
+    return f"{version}-{digest([*uses, identity_of(inputs)])}"
 
 
 class Stage:
@@ -127,12 +136,13 @@ class Stage:
         *,
         name: str,
         version: str,
+        uses: tuple[str, ...],
         show: Callable[[Store, Handle], Iterable[Shown]] | None,
         retries: int,
         timeout_s: float | None,
     ) -> None:
         functools.update_wrapper(self, body)
-        self.name, self.version, self.show = name, version, show
+        self.name, self.version, self.uses, self.show = name, version, uses, show
         self._names = [
             n for n in inspect.signature(body).parameters if n not in ("store", "version")
         ]
@@ -150,13 +160,13 @@ class Stage:
             result_serializer="json",
             retries=retries,
             retry_delay_seconds=5,
-            retry_condition_fn=is_infrastructure_failure,
+            retry_condition_fn=lambda _, __, state: may_pass(state.result(raise_on_failure=False)),
             timeout_seconds=timeout_s,
         )(run)
 
     def version_of(self, inputs: Mapping[str, Any]) -> str:
         """The artefact version that these inputs lead to; no part of it depends on the store."""
-        return stage_version(self.version, inputs)
+        return stage_version(self.version, self.uses, inputs)
 
     def _planned(
         self, plan: list[PlannedStage], store: Store, label: str, inputs: dict[str, Any]
@@ -212,27 +222,46 @@ class Stage:
 def stage(
     *,
     version: str,
+    uses: tuple[str, ...] = (),
     show: Callable[[Store, Handle], Iterable[Shown]] | None = None,
     retries: int = 1,
     timeout_s: float | None = None,
 ) -> Callable[[Callable[..., Handle]], Stage]:
-    """Make a function a stage named after itself, e.g. `train_model` -> `train-model`."""
+    """Make a function a stage named after itself, e.g. `train_model` -> `train-model`.
+
+    Args:
+        version: bumped when the stage would publish something else for the same inputs.
+        uses: versions of the parts of `still_core` that decide what it publishes.
+        show: see `Stage`.
+        retries: after a failure that may pass, see `may_pass`.
+        timeout_s: longest time of one try.
+    """
 
     def wrap(body: Callable[..., Handle]) -> Stage:
         name = body.__name__.replace("_", "-")
         return Stage(
-            body, name=name, version=version, show=show, retries=retries, timeout_s=timeout_s
+            body,
+            name=name,
+            version=version,
+            uses=uses,
+            show=show,
+            retries=retries,
+            timeout_s=timeout_s,
         )
 
     return wrap
 
 
-def is_infrastructure_failure(task_: Any, task_run: Any, state: Any) -> bool:
-    """Whether trying again can help: a user's mistake fails twice, a lost node does not."""
-    from still_core.errors import ConfigError, DataError
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again can help: after a lost node or connection, or work that stood still.
 
-    error = state.result(raise_on_failure=False)
-    return not isinstance(error, ConfigError | DataError | TypeError | KeyError | AssertionError)
+    A mistake fails twice, and a training job has spent its own restarts.
+    """
+    if isinstance(error, ConflictError | CorruptionError):
+        return False
+    ray = sys.modules.get("ray")
+    lost: tuple[type[BaseException], ...] = (ray.exceptions.RayError,) if ray else ()
+    return isinstance(error, (OSError, StoreError, RolloutError, StalledError, *lost))
 
 
 def publish_shown(shown: Iterable[Shown], task_run_id: Any, label: str) -> None:
@@ -251,9 +280,3 @@ def publish_shown(shown: Iterable[Shown], task_run_id: Any, label: str) -> None:
                     flow_run_id=flow_run_id,
                 )
             )
-
-
-def current_task_run_name() -> str:
-    """Name of the task run that this code is in, for logs and heartbeats."""
-    context = TaskRunContext.get()
-    return context.task_run.name if context else ""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from still_core.problems.recipe import DecontaminateRecipe
 from still_core.recipes.recipe import Resources
 from still_core.store import Handle, Store
+from still_core.train.job import TRAINING_VERSION
 from still_core.train.recipe import DpoRecipe, SftRecipe
 from tasks.artifacts import Shown, table
 from tasks.engines import make_room
@@ -25,7 +26,7 @@ def show_training(store: Store, model: Handle) -> Iterator[Shown]:
     yield table("training-curve", metrics[::every], "Loss, learning rate and tokens per step")
 
 
-@stage(version="2026.11.21", show=show_training)
+@stage(version="2026.11.21", uses=(TRAINING_VERSION,), show=show_training)
 def train_model(
     store: Store,
     version: str,
@@ -64,7 +65,7 @@ def train_model(
     return train(job, store, progress=listener(store, run), keep_rank=True)
 
 
-@stage(version="2026.11.21", show=show_training)
+@stage(version="2026.11.21", uses=(TRAINING_VERSION,), show=show_training)
 def align_model(
     store: Store,
     version: str,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +15,30 @@ import pytest
 from prefect import flow, get_client
 from pydantic import Field
 
-from still_core.errors import DataError, StalledError
+from still_core.errors import (
+    ConfigError,
+    ConflictError,
+    CorruptionError,
+    DataError,
+    RolloutError,
+    StalledError,
+    StoreError,
+    TrainingError,
+)
+from still_core.heartbeat import StageState, State, read_heartbeats
+from still_core.progress import Progress
 from still_core.recipes.section import Section
+from still_core.refine.recipe import RULES_VERSION
 from still_core.store import Handle, Store
 from still_core.store.lineage import ancestors, descendants
+from still_core.train.job import TRAINING_VERSION
+from still_core.verify.answer import VERIFIER_VERSION
+from tasks import demonstrations, evaluate, explore, preferences, problems, train
 from tasks.artifacts import Shown, markdown
+from tasks.listening import listener
 from tasks.planning import planning
 from tasks.runlog import stage_log
-from tasks.stage import stage, stall_limit
+from tasks.stage import Stage, may_pass, stage, stage_version, stall_limit
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("prefect_server")]
 
@@ -120,6 +139,38 @@ def test_two_runs_at_once_compute_a_stage_once(tmp_path: Path) -> None:
     assert sorted(BODIES) == ["make", "square"]
 
 
+def test_a_run_that_waits_for_another_one_s_stage_says_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @flow
+    def counts() -> None:
+        count(store=str(tmp_path), to=1, run="r", label="M_1")
+
+    def waiting() -> list[StageState]:
+        states = read_heartbeats(store, "r")
+        return [state for state in states if state.stage == "count M_1: waiting for other run"]
+
+    monkeypatch.setattr("tasks.records.LOG_EVERY_S", 0.5)
+    monkeypatch.setattr(logging.getLogger("prefect"), "propagate", True)
+    store = Store(str(tmp_path))
+    key = f"stages/count/{count.version_of({'to': 1, 'run': 'r'})}"
+    lease = store.lease(key, ttl_s=0.6, owner="other run")
+    run = threading.Thread(target=counts)
+    run.start()
+    deadline = time.monotonic() + 60
+    while caplog.text.count("is held by other run") < 2 or not waiting():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (seen,) = waiting()
+    assert (seen.unit, seen.total, seen.state) == ("s", None, State.RUNNING)
+    assert 0 < seen.facts["held_s"] < 60
+    assert "held for about" in caplog.text
+    lease.release()
+    run.join()
+    assert [state.state for state in waiting()] == [State.ENDED]
+    assert [handle.name for handle in store.list()] == ["count"]
+
+
 def test_a_users_mistake_is_not_tried_twice(tmp_path: Path) -> None:
     @flow
     def refused() -> None:
@@ -128,6 +179,65 @@ def test_a_users_mistake_is_not_tried_twice(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 3 has no gold"):
         refused()
     assert BODIES == ["refuse"]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (StoreError("the service is away"), True),
+        (ConnectionResetError(), True),
+        (StalledError("no progress"), True),
+        (RolloutError("Ray does not start"), True),
+        (ConfigError("no such model"), False),
+        (ConflictError("made by another job"), False),
+        (CorruptionError("sha256 differs"), False),
+        (TrainingError("failed, attempt 3"), False),
+        (ZeroDivisionError(), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
+    assert may_pass(error) is again
+
+
+def test_a_new_version_of_what_a_stage_uses_is_another_key() -> None:
+    inputs = {"number": 1}
+    keys = {stage_version("1", uses, inputs) for uses in ((), ("a",), ("b",), ("a", "b"))}
+    assert len(keys) == 4
+
+
+def test_stages_hang_on_the_versions_of_what_judges_cleans_and_trains_for_them() -> None:
+    modules = (demonstrations, evaluate, explore, preferences, problems, train)
+    found = {name: one for m in modules for name, one in vars(m).items() if isinstance(one, Stage)}
+    used = {
+        "verifier_pool(": VERIFIER_VERSION,
+        "import SftJob": TRAINING_VERSION,
+        "import DpoJob": TRAINING_VERSION,
+        "clean_recipe=": RULES_VERSION,
+    }
+    for name, one in found.items():
+        source = inspect.getsource(inspect.unwrap(one))
+        assert set(one.uses) == {v for mark, v in used.items() if mark in source}, name
+    assert {version for one in found.values() for version in one.uses} == set(used.values())
+
+
+@stage(version="1")
+def count(store: Store, version: str, *, to: int, run: str) -> Handle:
+    """Tell of each number."""
+    tell = listener(store, run)
+    for number in range(1, to + 1):
+        tell(Progress(stage="count", done=number, total=to, unit="numbers"))
+    return store.publish("count", version, {"number": str(to).encode()})
+
+
+def test_the_same_stage_for_two_models_has_two_heartbeats(tmp_path: Path) -> None:
+    @flow
+    def counts() -> None:
+        for to in (1, 2):
+            count(store=str(tmp_path), to=to, run="r", label=f"M_{to}")
+
+    counts()
+    told = {state.stage: state.total for state in read_heartbeats(Store(str(tmp_path)), "r")}
+    assert told == {"count M_1: count": 1, "count M_2: count": 2}
 
 
 def test_planning_runs_nothing_and_says_what_is_cached(tmp_path: Path) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from deployments.cli.watch import line
+from still_core.errors import ConfigError
 from still_core.heartbeat import (
     Heartbeat,
     StageState,
@@ -21,6 +27,7 @@ from still_core.heartbeat import (
 )
 from still_core.progress import Progress
 from still_core.store import Store
+from still_core.store.backend import Stat
 
 
 def told(done: int, total: int | None = 10, stage: str = "explore", **facts: float) -> Progress:
@@ -149,7 +156,9 @@ def test_without_a_name_the_run_heard_of_last_is_read(tmp_path: Path) -> None:
     assert {state.run for state in read_heartbeats(store)} == {"newer"}
 
 
-def test_a_store_that_can_not_be_written_does_not_stop_the_stage(tmp_path: Path) -> None:
+def test_a_store_that_can_not_be_written_does_not_stop_the_stage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     beat = Heartbeat(Store(blocked), "run-1", write_every_s=0.01)
@@ -157,6 +166,7 @@ def test_a_store_that_can_not_be_written_does_not_stop_the_stage(tmp_path: Path)
     time.sleep(0.05)
     beat(told(2))
     beat.close()
+    assert "heartbeat of run run-1 was not written" in caplog.text
 
 
 def test_a_stage_that_fails_is_shown_with_its_cause(tmp_path: Path) -> None:
@@ -182,3 +192,101 @@ def test_a_stage_that_ends_before_its_total_is_shown_as_ended(tmp_path: Path) ->
     with heartbeats_of_stage():
         Heartbeat(store, "run-1", write_every_s=60.0)(told(4, None))
     assert wait_for(store, "run-1", State.ENDED).workers == []
+
+
+def ended_run(store: Store, run: str, stage: str = "explore") -> Path:
+    """A run with one stage that ended; returns the file of its heartbeat."""
+    beat = Heartbeat(store, run, write_every_s=0.05)
+    beat(told(10, stage=stage, loss=math.nan))
+    wait_for(store, run, State.ENDED)
+    beat.close()
+    return Path(store.root) / f"runs/{run}/heartbeat/{stage}.json"
+
+
+def changed(path: Path, **fields: object) -> str:
+    row = {**json.loads(path.read_text()), **fields}
+    return json.dumps({name: value for name, value in row.items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.read_text()[:100],
+        lambda path: "[]",
+        lambda path: "\0",
+        lambda path: changed(path, written_at=...),
+        lambda path: changed(path, state="dreaming"),
+        lambda path: changed(path, workers=[{"name": "w"}]),
+        lambda path: changed(path, facts="none"),
+    ],
+)
+def test_a_heartbeat_that_can_not_be_read_is_left_out_by_name(
+    tmp_path: Path, damage: Callable[[Path], str]
+) -> None:
+    store = Store(tmp_path)
+    ended_run(store, "run-1", "explore")
+    path = ended_run(store, "run-1", "train")
+    text = damage(path)
+    path.unlink()
+    path.write_text(text)
+    left_out: list[str] = []
+    assert [found.stage for found in read_heartbeats(store, left_out=left_out.append)] == [
+        "explore"
+    ]
+    (line_of_it,) = left_out
+    assert "runs/run-1/heartbeat/train.json" in line_of_it
+    assert "\n" not in line_of_it
+
+
+class Vanishing:
+    """A store in which one file goes between the listing and the reading."""
+
+    def __init__(self, store: Store, path: Path) -> None:
+        self.backend = self
+        self.read = store.backend.read
+        self._store, self._path = store, path
+
+    def scan(self, prefix: str) -> list[Stat]:
+        found = list(self._store.backend.scan(prefix))
+        self._path.unlink()
+        return found
+
+
+def test_a_heartbeat_that_goes_while_it_is_read_is_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ended_run(store, "run-1", "explore")
+    vanishing = Vanishing(store, ended_run(store, "run-1", "train"))
+    left_out: list[str] = []
+    (found,) = read_heartbeats(vanishing, "run-1", left_out=left_out.append)
+    assert found.stage == "explore"
+    assert "not in the store" in left_out[0]
+
+
+def test_fields_of_a_later_version_do_no_harm(tmp_path: Path) -> None:
+    path = ended_run(Store(tmp_path), "run-1")
+    text = changed(path, mood="good", workers=[{**asdict(worker()), "hat": "red"}])
+    path.unlink()
+    path.write_text(text)
+    (found,) = read_heartbeats(Store(tmp_path))
+    assert found.workers == [worker()]
+    assert math.isnan(found.facts["loss"])
+
+
+def test_runs_that_were_not_asked_for_are_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    older = ended_run(store, "older")
+    older.unlink()
+    older.write_text("damaged")
+    os.utime(older, (1e9, 1e9))
+    ended_run(store, "newer")
+    left_out: list[str] = []
+    for run in ("newer", ""):
+        (found,) = read_heartbeats(store, run, left_out=left_out.append)
+        assert found.run == "newer"
+    assert left_out == []
+
+
+@pytest.mark.parametrize("run", ["../../etc", "a/../b", "/etc", "."])
+def test_a_name_that_climbs_out_of_the_runs_is_refused(tmp_path: Path, run: str) -> None:
+    with pytest.raises(ConfigError, match="unusable run"):
+        read_heartbeats(Store(tmp_path), run)
