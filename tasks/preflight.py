@@ -6,20 +6,27 @@ recipe, store, resources -> checks -> digests of the files that the run reads
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from still_core.errors import ConfigError, StillError, explain
 from still_core.problems.recipe import SourceSpec
 from still_core.recipes.recipe import Resources, Still2Recipe
-from still_core.refine.recipe import DistilRecipe
+from still_core.refine.recipe import DistilRecipe, Teacher
+from still_core.responses.codec import Codec, check_thought_survives, read_chat_template, read_codec
+from still_core.responses.prompts import QUESTION, prompt
+from still_core.rollout.recipe import EngineRecipe
+from still_core.rollout.recipe import Resources as RolloutResources
 from still_core.store import Store
 from tasks.planning import current_plan
 
-MODULES = {"vllm": "vllm", "transformers": "transformers", "openai": "openai"}
 BIG_FILE = 1 << 30
 """Bytes from which a file counts by size and time, not content: hashing 65 GB of weights takes
 minutes, and every change rewrites them."""
@@ -37,44 +44,209 @@ class InputFiles:
     """What is wrong; empty unless only planning."""
 
 
-def preflight(recipe: Still2Recipe, store: str, resources: Resources) -> InputFiles:
+def preflight(
+    recipe: Still2Recipe, store: str, resources: Resources, reports: str = ""
+) -> InputFiles:
     """Check what a run needs and fingerprint what it reads.
 
+    Args:
+        recipe: of the run.
+        store: root of its store.
+        resources: where engines and teachers are.
+        reports: folder of its report; empty where none is written.
+
     Raises:
-        ConfigError: the first thing that is missing or can not be used. While planning, faults are
-            collected instead.
+        StillError: what is missing or can not be used; a ConfigError with all of it where there is
+            more than one such thing. While planning they are only collected.
     """
-    faults: list[str] = []
-    keep = faults.append if current_plan() is not None else None
-    _checked(lambda: Store(store).check_writable(), keep)
-    _checked(lambda: check_engine(recipe.engine.kind), keep)
-    _checked(lambda: check_pool(recipe), keep)
+    faults = Faults()
+    faults.passes(lambda: Store(store).check_writable())
+    if reports and current_plan() is None:
+        faults.passes(lambda: check_reports(reports))
+    faults.passes(lambda: check_engine(recipe.engine, resources.rollout))
+    for teacher in recipe.distil.teachers:
+        faults.passes(partial(check_teacher, teacher, resources.rollout))
+    faults.passes(lambda: check_pool(recipe))
     problems: dict[str, str] = {}
     backbone: dict[str, str] = {}
     teachers: dict[str, dict[str, str]] = {}
+    for paths in _paths_apart(recipe):
+        faults.passes(partial(_fingerprint_into, problems, paths))
+    if faults.passes(lambda: backbone.update(fingerprint_model(recipe.backbone.model))):
+        _check_backbone(recipe, faults)
+    faults.passes(lambda: teachers.update(fingerprint_teachers(recipe.distil)))
+    if current_plan() is None:
+        faults.raise_any()
+    return InputFiles(
+        problems=problems, backbone=backbone, teachers=teachers, faults=faults.lines()
+    )
+
+
+class Faults:
+    """What is wrong, collected: whoever asked mends all of it at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[StillError] = []
+
+    def passes(self, check: Callable[[], None]) -> bool:
+        """Whether the check finds nothing wrong; what it finds is kept."""
+        try:
+            check()
+        except StillError as error:
+            self._errors.append(error)
+            return False
+        return True
+
+    def lines(self) -> tuple[str, ...]:
+        """One line for each."""
+        return tuple(str(error) for error in self._errors)
+
+    def raise_any(self) -> None:
+        """Raise the one fault as it is, several as one ConfigError that lists them."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            listed = " ".join(f"({n}) {line};" for n, line in enumerate(self.lines(), 1))
+            raise ConfigError(
+                explain(f"{len(self._errors)} things to mend before the run: {listed[:-1]}")
+            )
+
+
+def _paths_apart(recipe: Still2Recipe) -> list[list[str]]:
+    """Each local path by itself, so that all that miss are named; remote ones together, as a hub
+    out of reach is waited for once."""
+    from still_core.problems.places import is_remote
+
     specs = [*recipe.problems.sources, *(b.source for b in recipe.problems.benchmarks)]
-    _checked(lambda: problems.update(fingerprint_sources(specs)), keep)
-    _checked(lambda: backbone.update(fingerprint_model(recipe.backbone.model)), keep)
-    _checked(lambda: teachers.update(fingerprint_teachers(recipe.distil)), keep)
-    return InputFiles(problems=problems, backbone=backbone, teachers=teachers, faults=tuple(faults))
+    paths = list(dict.fromkeys(spec.path for spec in specs))
+    apart = [[path] for path in paths if not is_remote(path)]
+    return [*apart, [path for path in paths if is_remote(path)]]
 
 
-def _checked(check: Callable[[], None], keep: Callable[[str], None] | None) -> None:
+def check_reports(folder: str) -> None:
+    """Refuse a folder that the report can not be written to; makes it."""
     try:
-        check()
-    except StillError as error:
-        if keep is None:
-            raise
-        keep(str(error))
-
-
-def check_engine(kind: str) -> None:
-    """Refuse an engine whose package is not installed, without importing it."""
-    if find_spec(MODULES[kind]) is None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
         raise ConfigError(
             explain(
-                f"the engine {kind} is not installed",
+                f"the report folder {folder} can not be written",
+                got=error.strerror,
+                remedy="choose another folder or free some space",
+            )
+        ) from None
+
+
+def check_engine(engine: EngineRecipe, resources: RolloutResources) -> None:
+    """Refuse an engine whose package is not installed, without importing it, or an endpoint that
+    is not named."""
+    if engine.kind == "openai":
+        from still_core.rollout.engines.openai import check_endpoint
+
+        check_endpoint(engine, resources)
+    elif find_spec(engine.kind) is None:
+        raise ConfigError(
+            explain(
+                f"the engine {engine.kind} is not installed",
                 remedy="make env (LOCK=gpu on GPU nodes), or --set engine.kind=transformers",
+            )
+        )
+
+
+def check_teacher(teacher: Teacher, resources: RolloutResources) -> None:
+    """Refuse a teacher that can not be asked: no address, or a script that there is not."""
+    if teacher.kind == "endpoint":
+        from still_core.distil.teachers import check_endpoint
+
+        check_endpoint(teacher, resources)
+    if teacher.kind == "scripted":
+        from still_core.miniature.teachers import distil
+
+        distil([], teacher.source)
+
+
+def _fingerprint_into(problems: dict[str, str], paths: list[str]) -> None:
+    problems.update(fingerprint_paths(paths))
+
+
+def _check_backbone(recipe: Still2Recipe, faults: Faults) -> None:
+    """Hold the recipe against the model's tokenizer and positions, where it lies here."""
+    asked = prompt(recipe.backbone.prompt)
+    codecs: list[Codec] = []
+    if (folder := local_folder(recipe.backbone.model)) is not None:
+        faults.passes(lambda: check_positions(recipe.engine, folder))
+        faults.passes(lambda: asked.check_template(read_chat_template(folder)))
+        faults.passes(lambda: codecs.append(read_codec(folder)))
+    codec = codecs[0] if codecs else None
+    if codec is not None:
+        faults.passes(lambda: check_thought_survives(asked, codec))
+    for field, draw in _longest_draws(recipe).items():
+        faults.passes(partial(check_room, field, draw, recipe.engine, codec))
+
+
+class Draw(NamedTuple):
+    """The longest completion that is asked for somewhere, and after which prompt."""
+
+    max_tokens: int
+    prompt: str
+
+
+def _longest_draws(recipe: Still2Recipe) -> dict[str, Draw]:
+    """By the field that says how long; measured pass rates are drawn as exploration is."""
+    asked = recipe.backbone.prompt
+    draws = {}
+    if recipe.problems.benchmarks:
+        draws["evaluate.sampling.max_tokens"] = Draw(recipe.evaluate.sampling.max_tokens, asked)
+    if recipe.rounds:
+        draws["explore.sampling.max_tokens"] = Draw(recipe.explore.sampling.max_tokens, asked)
+    if any(teacher.kind == "local" for teacher in recipe.distil.teachers):
+        draws["distil.max_tokens"] = Draw(recipe.distil.max_tokens, "bare")
+    return draws
+
+
+def check_room(field: str, draw: Draw, engine: EngineRecipe, codec: Codec | None) -> None:
+    """Refuse a completion that does not fit into the context beside the shortest question.
+
+    Args:
+        field: of the recipe, that says how long it may be.
+        draw: what is asked for.
+        engine: with the context; an endpoint has limits of its own.
+        codec: of the backbone; without one the prompt counts as a single token.
+    """
+    text = prompt(draw.prompt).text.replace(QUESTION, "?")
+    taken = 1 if codec is None else len(codec.encode(text))
+    if engine.kind != "openai" and taken + draw.max_tokens > engine.max_model_len:
+        raise ConfigError(
+            explain(
+                f"{field} does not fit into engine.max_model_len={engine.max_model_len}",
+                got=draw.max_tokens,
+                expected=f"at most {engine.max_model_len - taken}, as the prompt takes {taken} "
+                "tokens or more",
+                remedy="lower the one or raise the other",
+            )
+        )
+
+
+def check_positions(engine: EngineRecipe, folder: Path) -> None:
+    """Refuse a context longer than the model was made for; scaled positions are the engine's."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ConfigError(
+            explain(f"{folder}/config.json is no model's", got=config, expected="a mapping of keys")
+        )
+    positions = config.get("max_position_embeddings")
+    scaled = '"factor"' in json.dumps([config.get("rope_scaling"), config.get("rope_parameters")])
+    if engine.kind == "openai" or not isinstance(positions, int) or scaled:
+        return
+    if engine.max_model_len > positions:
+        raise ConfigError(
+            explain(
+                f"engine.max_model_len is beyond the positions of the model {folder}",
+                got=engine.max_model_len,
+                expected=f"at most {positions} (max_position_embeddings)",
+                remedy="lower engine.max_model_len, or scale the positions in config.json",
             )
         )
 
@@ -141,24 +313,43 @@ def fingerprint_model(model: str) -> dict[str, str]:
     """Digests of a local model folder's files; a hub name stands for itself.
 
     Raises:
-        ConfigError: a folder that is no loadable model.
+        ConfigError: a folder that is no loadable model, or can not be read.
     """
     from still_core.train.model_folder import check_model_folder
 
+    folder = local_folder(model)
+    if folder is None:
+        return {"hub": model}
+    check_model_folder(folder)
+    try:
+        return {p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    except OSError as error:
+        raise ConfigError(
+            explain(
+                f"can not read the model file {error.filename}: {error.strerror}",
+                remedy="make it readable, or fix the path in the recipe",
+            )
+        ) from None
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder of a model that lies on this machine; None for a hub name.
+
+    Raises:
+        ConfigError: a path where no folder is.
+    """
     if model == "miniature":
         from still_core.miniature import backbone_directory
 
-        folder = backbone_directory()
-    elif Path(model).expanduser().is_dir():
-        folder = Path(model).expanduser()
-    elif model.startswith((".", "/", "~")):
+        return backbone_directory()
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if model.startswith((".", "/", "~")):
         raise ConfigError(
             explain("no model folder there", got=model, remedy="fix the path in the recipe")
         )
-    else:
-        return {"hub": model}
-    check_model_folder(folder)
-    return {p.name: file_digest(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    return None
 
 
 def fingerprint_teachers(distil: DistilRecipe) -> dict[str, dict[str, str]]:

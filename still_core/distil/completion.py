@@ -13,7 +13,7 @@ from still_core.distil.drafts import Draft, DraftState, draft_of
 from still_core.identity import digest
 from still_core.progress import Progress, ProgressListener
 from still_core.responses.format import DefectKind
-from still_core.responses.prompts import completion_request, prompt
+from still_core.responses.prompts import Prompt, completion_request, prompt
 from still_core.responses.unify import Style, Unified, complete
 from still_core.rollout.bank_rows import storable
 from still_core.rollout.rollout import Rollout, RolloutRequest, Sampling
@@ -57,8 +57,9 @@ def complete_drafts(
     Returns:
         Complete or defective drafts, in the order of the input.
     """
+    template = prompt(prompt_name)
     asked = [
-        _ask(d, pool, prompt_name, sampling) for d in drafts if d.state is DraftState.NEEDS_SOLUTION
+        _ask(d, pool, template, sampling) for d in drafts if d.state is DraftState.NEEDS_SOLUTION
     ]
     written = dict(bank.get(one.request.id for one in asked))
     missing = [one.request for one in asked if one.request.id not in written]
@@ -75,16 +76,15 @@ def complete_drafts(
                         unit="solutions",
                     )
                 )
-    return [_completed(one.draft, written[one.request.id]) for one in asked]
+    return [_completed(one.draft, template, written[one.request.id]) for one in asked]
 
 
-def _ask(d: Draft, pool: GeneratingPool, prompt_name: str, sampling: Sampling) -> _Asked:
-    template = prompt(prompt_name)
+def _ask(d: Draft, pool: GeneratingPool, template: Prompt, sampling: Sampling) -> _Asked:
     question = template.render(d.raw.problem.statement, pool.tokenizer)
     request = RolloutRequest(
         problem_id=d.raw.id,
         problem_digest=digest([d.raw.problem.digest, d.thought]),
-        prompt=completion_request(question, d.thought),
+        prompt=completion_request(template, question, d.thought),
         prompt_digest=digest([template.digest(pool.tokenizer), "solution"]),
         policy_digest=pool.policy_digest,
         policy_version=pool.policy_version,
@@ -96,11 +96,15 @@ def _ask(d: Draft, pool: GeneratingPool, prompt_name: str, sampling: Sampling) -
     return _Asked(draft=d, request=request)
 
 
-def _completed(d: Draft, rollout: Rollout) -> Draft:
+def _completed(d: Draft, template: Prompt, rollout: Rollout) -> Draft:
     thought = Unified(style=Style(d.style), thought=d.thought, needs_solution=True)
-    written = draft_of(
-        d.raw, complete(thought, rollout.text, truncated=rollout.finish_reason.is_truncated())
+    whole = complete(
+        thought,
+        rollout.text,
+        closing=template.markup.marks()[-1],
+        truncated=rollout.finish_reason.is_truncated(),
     )
+    written = replace(draft_of(d.raw, whole), solution_rollout_id=rollout.id)
     if written.state is DraftState.NEEDS_SOLUTION:
         return replace(written, state=DraftState.DEFECTIVE, defect=str(DefectKind.EMPTY_SOLUTION))
     return written

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from still_core.errors import DataError, explain
@@ -104,19 +103,6 @@ def count_thought_tokens(
 ) -> list[Demonstration]:
     """The rows with the length of each thought in tokens."""
     return [replace(row, num_thought_tokens=len(encode(row.thought))) for row in rows]
-
-
-def thought_encoder(model_dir: Path) -> Callable[[str], Sequence[int]]:
-    """Text to token ids by a model folder's tokenizer, without special tokens."""
-    if (model_dir / "tokenizer.json").is_file():
-        from tokenizers import Tokenizer
-
-        fast = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-        return lambda text: list(fast.encode(text, add_special_tokens=False).ids)
-    from transformers import AutoTokenizer
-
-    slow = AutoTokenizer.from_pretrained(model_dir)
-    return lambda text: list(slow.encode(text, add_special_tokens=False))
 
 
 def publish_dataset(

@@ -9,23 +9,24 @@ answer, whose solution a fine-tuned model completes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
+from still_core.errors import ConfigError, explain
 from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
 from still_core.progress import Progress, ProgressListener
 from still_core.refine.funnel import Funnel
-from still_core.refine.recipe import Teacher
+from still_core.refine.recipe import DistilRecipe, Teacher
 from still_core.responses.demonstrations import distilled
 from still_core.responses.format import render_response
 from still_core.responses.response import Demonstration, Response
 from still_core.responses.unify import Unified, unify_all
 from still_core.store import Handle, Store
 from still_core.store.bundle import read_rows_of
-from still_core.verify import Answer
+from still_core.verify import Answer, VerifierPool
 from still_core.verify.verdict import Outcome, Verdict
 
 
@@ -53,6 +54,8 @@ class Draft:
     extracted: str | None = None
     rule: str = ""
     verifier_version: str = ""
+    solution_rollout_id: str = ""
+    """Rollout that wrote the solution, where the teacher wrote a thought alone."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet: the raw response's columns and the draft's."""
@@ -73,6 +76,52 @@ class VerifierMany(Protocol):
 
     def verify_many(self, answers: Iterable[Answer]) -> list[Verdict]:
         """Verdicts in the order of the answers."""
+
+
+AskTeacher = Callable[[Teacher, Sequence[Problem], VerifierPool], list[RawResponse]]
+"""Draws a live teacher's responses to the problems; the bank is read first."""
+
+
+def distil_drafts(
+    recipe: DistilRecipe,
+    problems: Sequence[Problem],
+    responses: Sequence[RawResponse],
+    verifier: VerifierPool,
+    *,
+    seed: int,
+    ask: AskTeacher | None = None,
+    progress: ProgressListener | None = None,
+) -> list[Draft]:
+    """What every teacher of the recipe wrote, split, and judged where it is complete.
+
+    Args:
+        recipe: the teachers; live ones are asked for what the bank does not have.
+        problems: problems of the run.
+        responses: responses that came with the problems' sources.
+        verifier: judges complete drafts.
+        seed: of the miniature's script.
+        ask: how to ask live teachers.
+        progress: told when the answers are judged.
+
+    Raises:
+        ConfigError: a live teacher and no way to ask it.
+    """
+    drafts: list[Draft] = []
+    for teacher in recipe.teachers:
+        if teacher.kind in ("file", "scripted"):
+            raws = gather_responses(teacher, problems, responses, seed=seed)
+        elif ask is not None:
+            raws = ask(teacher, problems, verifier)
+        else:
+            raise ConfigError(
+                explain(
+                    f"teacher {teacher.name!r} is a live model that nobody can ask here",
+                    got=teacher.kind,
+                    expected="file or scripted",
+                )
+            )
+        drafts += draft(raws, teacher.style)
+    return judge_drafts(drafts, verifier, progress=progress)
 
 
 def gather_responses(
@@ -157,16 +206,19 @@ def judge_drafts(
 def demonstrations_of(drafts: Iterable[Draft]) -> list[Demonstration]:
     """Every complete, judged draft as a demonstration of round 0."""
     return [
-        distilled(
-            d.raw,
-            Response(thought=d.thought, solution=d.solution),
-            Verdict(
-                outcome=Outcome(d.outcome),
-                extracted=d.extracted,
-                rule=d.rule,
-                verifier_version=d.verifier_version,
-                seconds=0.0,
+        replace(
+            distilled(
+                d.raw,
+                Response(thought=d.thought, solution=d.solution),
+                Verdict(
+                    outcome=Outcome(d.outcome),
+                    extracted=d.extracted,
+                    rule=d.rule,
+                    verifier_version=d.verifier_version,
+                    seconds=0.0,
+                ),
             ),
+            solution_rollout_id=d.solution_rollout_id,
         )
         for d in drafts
         if d.state is DraftState.COMPLETE

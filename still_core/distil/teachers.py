@@ -36,24 +36,34 @@ def endpoint_pool(teacher: Teacher, resources: Resources) -> RolloutPool:
         resources: `endpoint`, `max_num_seqs` requests at once, `requests_per_minute`.
 
     Raises:
-        ConfigError: the address or the model's name is missing.
+        ConfigError: the address is missing.
     """
     from still_core.rollout.pool import RolloutPool
 
-    if not (teacher.source and resources.endpoint):
-        raise ConfigError(
-            explain(
-                f"teacher {teacher.name!r} needs a model name and an endpoint",
-                got={"source": teacher.source, "endpoint": resources.endpoint},
-                remedy="set distil.teachers.source and --resource rollout.endpoint=http://.../v1",
-            )
-        )
+    check_endpoint(teacher, resources)
     return RolloutPool(
         "",
         EngineRecipe(kind="openai", model=teacher.source, api="chat"),
         resources.model_copy(update={"num_actors": 1, "gpus_per_actor": 0.0}),
         policy_digest=digest(["endpoint", teacher.source]),
     )
+
+
+def check_endpoint(teacher: Teacher, resources: Resources) -> None:
+    """Refuse a teacher of kind `endpoint` without an address.
+
+    Raises:
+        ConfigError: `resources.endpoint` is missing.
+    """
+    if not resources.endpoint:
+        raise ConfigError(
+            explain(
+                f"teacher {teacher.name!r} needs an endpoint",
+                got=resources.endpoint,
+                expected="an address",
+                remedy="set --resource rollout.endpoint=http://.../v1",
+            )
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,26 +14,28 @@ from typing import Any
 from still_core.errors import DataError, explain
 from still_core.evaluate.intervals import wilson
 from still_core.problems.problem import Problem
-from still_core.responses.format import BEGIN_THOUGHT, END_THOUGHT
+from still_core.responses.prompts import Prompt
 from still_core.rollout.rollout import Rollout
 from still_core.verify.verdict import Outcome
 
 
-def thought_length(text: str, encode: Callable[[str], Sized]) -> int:
+def thought_length(text: str, asked: Prompt, encode: Callable[[str], Sized]) -> int:
     """Tokens of the thought in a response; 0 where there is none.
 
     A thought cut by the token limit counts with what it has. Unlike the strict parser this reads
     broken responses too: length is measured on all of them.
 
     Args:
-        text: the completion; the begin marker may be missing where the prompt ends with it.
+        text: the completion; the begin marker may be missing where the chat template ends with it.
+        asked: the prompt, which says by which marks the thought is told.
         encode: text -> token ids, e.g. `lambda t: tokenizer.encode(t, add_special_tokens=False)`.
     """
-    head, marker, tail = text.partition(BEGIN_THOUGHT)
+    begin, end, _, _ = asked.markup.marks()
+    head, marker, tail = f"{asked.opening()}{text}".partition(begin)
     if marker:
-        thought = tail.partition(END_THOUGHT)[0]
-    elif END_THOUGHT in head:
-        thought = head.partition(END_THOUGHT)[0]
+        thought = tail.partition(end)[0]
+    elif end in head:
+        thought = head.partition(end)[0]
     else:
         return 0
     return len(encode(thought.strip()))

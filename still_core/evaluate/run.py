@@ -6,18 +6,19 @@ benchmarks -> sample (bank first) -> verdicts -> EvaluatedAnswer rows
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from still_core.evaluate.answers import EvaluatedAnswer, thought_length
 from still_core.evaluate.recipe import EvaluateRecipe
 from still_core.problems.problem import Problem
 from still_core.problems.tables import Benchmark
 from still_core.progress import ProgressListener
+from still_core.responses.prompts import prompt as prompt_named
+from still_core.responses.response import Response
 from still_core.rollout.rollout import Rollout
 from still_core.rollout.sample import sample
 from still_core.rollout.search import Bank, Pool, Verifier
 
-ThoughtCheck = Callable[[Problem, str], bool | None]
+ThoughtCheck = Callable[[Problem, Response], bool | None]
 """Whether every step of a response's thought holds; None where nothing can tell."""
 
 
@@ -30,7 +31,7 @@ def evaluate_benchmarks(
     recipe: EvaluateRecipe,
     prompt: str,
     seed: int,
-    thought_check: ThoughtCheck = lambda problem, text: None,
+    thought_check: ThoughtCheck = lambda problem, response: None,
     progress: ProgressListener | None = None,
 ) -> list[EvaluatedAnswer]:
     """The model's judged answers, in the order of the benchmarks and their problems.
@@ -43,10 +44,11 @@ def evaluate_benchmarks(
         recipe: sampling and number of samples.
         prompt: name of the prompt.
         seed: recipe seed; greedy decoding does not use it.
-        thought_check: tells sound thoughts from lucky ones, where the domain allows it.
+        thought_check: tells sound thoughts from lucky ones in well-formed responses, where the
+            domain allows it.
         progress: told while answers arrive.
     """
-    tokenizer: Any = pool.tokenizer
+    asked, tokenizer = prompt_named(prompt), pool.tokenizer
 
     def encode(text: str) -> list[int]:
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
@@ -69,13 +71,14 @@ def evaluate_benchmarks(
     groups = {group.problem.id: group.rollouts for group in result.groups}
 
     def answer(benchmark: Benchmark, problem: Problem, rollout: Rollout) -> EvaluatedAnswer:
+        found = asked.read_completion(rollout.text)
         return EvaluatedAnswer.of(
             problem,
             rollout,
             benchmark=benchmark.name,
             level=benchmark.level,
-            thought_tokens=thought_length(rollout.text, encode),
-            thought_valid=thought_check(problem, rollout.text),
+            thought_tokens=thought_length(rollout.text, asked, encode),
+            thought_valid=thought_check(problem, found) if isinstance(found, Response) else None,
         )
 
     return [

@@ -25,16 +25,13 @@ def thought_is_sound(problem: Problem, response: Response | str) -> bool:
     return isinstance(parsed, Response) and _is_right(split_steps(parsed.thought), question)
 
 
-def soundness(problem: Problem, text: str) -> bool | None:
-    """`thought_is_sound`, or None where nothing can be told: no thought, other problems."""
-    parsed = classify(text)
-    if not isinstance(parsed, Response):
-        return None
+def soundness(problem: Problem, response: Response) -> bool | None:
+    """`thought_is_sound`, or None where nothing can be told: other problems."""
     try:
         question = parse(problem.statement)
     except (ConfigError, ValueError, IndexError):
         return None
-    return _is_right(split_steps(parsed.thought), question)
+    return _is_right(split_steps(response.thought), question)
 
 
 def _is_right(steps: list[str], question: Question) -> bool:

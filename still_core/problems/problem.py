@@ -18,6 +18,18 @@ class AnswerKind(StrEnum):
     TEXT = "text"
 
 
+class QuestionType(StrEnum):
+    """What a statement asks for."""
+
+    COMPUTATION = "computation"
+    """One verifiable final answer: the only type that is kept."""
+    MULTIPLE_CHOICE = "multiple_choice"
+    PROOF = "proof"
+    CONCEPT = "concept"
+    OPEN_ENDED = "open_ended"
+    MULTI_PART = "multi_part"
+
+
 class Bucket(StrEnum):
     """The three buckets that STILL-2 mixes over (section 2.2.1)."""
 

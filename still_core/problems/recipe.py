@@ -11,7 +11,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from still_core.errors import ConfigError, explain
-from still_core.problems.problem import AnswerKind, Bucket
+from still_core.problems.problem import AnswerKind, Bucket, QuestionType
 from still_core.recipes.section import Section
 
 
@@ -42,11 +42,29 @@ class SourceSpec(Section):
         default=None, description="Last year to keep; the AIME adapter's own is 2023."
     )
 
+    @model_validator(mode="after")
+    def _adapter_is_known(self) -> Self:
+        # Adapters read this module.
+        from still_core.problems.sources import adapter
+
+        if self.adapter != "miniature":
+            adapter(self.adapter)
+        elif not self.path.startswith("miniature:"):
+            raise ConfigError(
+                explain(
+                    "miniature is no adapter of files: it makes problems",
+                    got=self.path,
+                    expected="miniature:DOMAIN/LEVEL?count=&seed=",
+                    remedy="set the source's adapter, e.g. to any",
+                )
+            )
+        return self
+
 
 class BenchmarkSpec(Section):
     """One benchmark used for evaluation, and therefore for the decontamination gate."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="Name in the report and in `evaluate.benchmarks`.")
     source: SourceSpec
     level: str = Field(
         default="other",
@@ -60,10 +78,8 @@ class FilterRecipe(Section):
 
     drop_duplicates: bool = Field(default=True, description="Keep the first of equal statements.")
     kinds: tuple[AnswerKind, ...] = Field(default=(), description="Kinds to keep; empty: all.")
-    drop_question_types: tuple[str, ...] = Field(
-        default=(),
-        description="Question types to drop: multiple_choice, proof, concept, open_ended, "
-        "multi_part.",
+    drop_question_types: tuple[QuestionType, ...] = Field(
+        default=(), description="Question types to drop."
     )
     require_numeric_gold: bool = Field(
         default=False, description="Drop golds of kind math that SymPy can not turn into digits."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from still_core.errors import ConfigError, explain
 from still_core.evaluate.recipe import EvaluateRecipe
@@ -13,6 +13,7 @@ from still_core.problems.pool import PoolRecipe
 from still_core.problems.recipe import ProblemsRecipe
 from still_core.recipes.section import Section
 from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, PairRecipe, SelectRecipe
+from still_core.responses.prompts import prompt
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
 from still_core.rollout.recipe import Resources as RolloutResources
 from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
@@ -26,6 +27,11 @@ class BackboneRecipe(Section):
         description="`miniature` (ships with the package), a local folder, or a hub name."
     )
     prompt: str = Field("still-2", description="Name of the prompt that wraps every problem.")
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_is_known(cls, name: str) -> str:
+        return prompt(name).name
 
 
 class Resources(Section):

@@ -11,11 +11,8 @@ from typing import Any
 
 from still_core.errors import DataError, explain
 from still_core.refine.clean import Dropped, Refined
-from still_core.refine.recipe import CleanRecipe
+from still_core.refine.recipe import RULES_VERSION, CleanRecipe
 from still_core.responses.response import Demonstration, Origin
-
-RULES_VERSION = "2026.11.21.2"
-"""Raised whenever a rule decides differently under the same recipe."""
 
 _THRESHOLDS: dict[str, tuple[str, ...]] = {
     "verdict": ("keep_outcomes",),
@@ -81,6 +78,8 @@ class Trace:
     measured: float = 0.0
     threshold: float = 0.0
     detail: str = ""
+    solution_rollout_id: str = ""
+    """Rollout that wrote the solution, where the teacher wrote a thought alone."""
 
     def to_text(self) -> str:
         """A few lines for people."""
@@ -91,6 +90,8 @@ class Trace:
             f"source        {self.source_row}, {kind} {self.author}, round {self.round}",
             f"verdict       {self.verdict} by verifier {self.verifier_version}",
         ]
+        if self.solution_rollout_id:
+            lines.append(f"solution      rollout {self.solution_rollout_id}")
         lines += [f"passed        {rule.rule} {rule.thresholds or ''}" for rule in self.passed]
         if self.dropped_by:
             evidence = f" {self.detail!r}" if self.detail else ""
@@ -159,6 +160,7 @@ def _trace(row: Demonstration, passed: tuple[PassedRule, ...], dropped: Dropped 
         measured=dropped.measured if dropped else 0.0,
         threshold=dropped.threshold if dropped else 0.0,
         detail=dropped.detail if dropped else "",
+        solution_rollout_id=row.solution_rollout_id,
     )
 
 

@@ -34,15 +34,11 @@ class GroupShare:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mixture:
-    """A mixed set, ordered by a seeded shuffle, with what Table 3 reports of it."""
+    """A mixed set, ordered by a seeded shuffle, with what each group gave to it."""
 
     kept: list[Demonstration]
     dropped: list[Dropped]
     shares: list[GroupShare]
-    mean_thought_length: float
-    """Tokens where counted, else characters; 0 for an empty mixture."""
-    length_unit: str
-    """`tokens` or `characters`."""
     funnel: Funnel
 
 
@@ -81,8 +77,6 @@ def mix(demonstrations: Sequence[Demonstration], recipe: MixRecipe) -> Mixture:
         kept=kept,
         dropped=dropped,
         shares=[_share(name, recipe, available[name], kept) for name in quotas],
-        mean_thought_length=_mean(kept),
-        length_unit=_unit(kept),
         funnel=funnel,
     )
 
@@ -159,11 +153,6 @@ def _share(
 def _mean(rows: Sequence[Demonstration]) -> float:
     if not rows:
         return 0.0
-    if _unit(rows) == "characters":
+    if any(row.num_thought_tokens is None for row in rows):
         return sum(len(row.thought) for row in rows) / len(rows)
     return sum(thought_length(row) for row in rows) / len(rows)
-
-
-def _unit(rows: Sequence[Demonstration]) -> str:
-    counted = bool(rows) and all(row.num_thought_tokens is not None for row in rows)
-    return "tokens" if counted else "characters"

@@ -13,7 +13,13 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from still_core.errors import ConfigError, explain
+from still_core.problems.problem import Bucket
 from still_core.recipes.section import Section
+from still_core.responses.unify import Style
+from still_core.verify.verdict import Outcome
+
+RULES_VERSION = "2026.11.21.2"
+"""Raised whenever a rule decides differently under the same recipe."""
 
 SET_RULES = ("duplicate_problem", "duplicate_response")
 """Rules that look at all rows together; they come after the rules that look at one."""
@@ -36,8 +42,8 @@ class CleanRecipe(Section):
         ),
         description="Rules to apply, in this order.",
     )
-    keep_outcomes: tuple[str, ...] = Field(
-        default=("correct",),
+    keep_outcomes: tuple[Outcome, ...] = Field(
+        default=(Outcome.CORRECT,),
         description="Verdicts that pass (STILL-2 keeps correct responses alone).",
     )
     min_thought_characters: int = Field(
@@ -257,13 +263,18 @@ class MixRecipe(Section):
             )
         return weights
 
-
-TABLE_3: dict[str, MixRecipe] = {
-    "without_hard_problems": MixRecipe(weights={"normal_math": 1.0, "other": 1.0}),
-    "without_other_domains": MixRecipe(weights={"hard_math": 1.0, "normal_math": 1.0}),
-    "mixed": MixRecipe(),
-}
-"""The three mixtures of STILL-2 Table 3."""
+    @model_validator(mode="after")
+    def _buckets_are_known(self) -> Self:
+        if self.by == "bucket" and (unknown := sorted(set(self.weights) - set(Bucket))):
+            raise ConfigError(
+                explain(
+                    "weights name no bucket",
+                    got=unknown,
+                    expected=", ".join(Bucket),
+                    remedy="fix the name, or set mix.by=domain",
+                )
+            )
+        return self
 
 
 class Teacher(Section):
@@ -276,20 +287,33 @@ class Teacher(Section):
         description="Existing files, an OpenAI-compatible endpoint, a local model, or a script.",
     )
     source: str = Field(
-        default="", description="For kind=local or endpoint: the model that is asked."
+        default="",
+        description="For kind=local or endpoint: the model that is asked; for kind=scripted: "
+        "separate or stream.",
     )
     problems: tuple[str, ...] = Field(
         default=(),
         description="Problem sources it answers, or whose rows hold its responses; empty: all.",
     )
-    style: str = Field(
-        default="auto",
-        pattern="^(auto|still|open_thoughts|r1|qwq)$",
-        description="Its habit of writing; `auto` tells it per source.",
+    style: Style = Field(
+        default=Style.AUTO, description="Its habit of writing; `auto` tells it per source."
     )
     responses_per_problem: int = Field(
         default=1, ge=1, le=1000, description="Responses drawn or read per problem."
     )
+
+    @model_validator(mode="after")
+    def _live_models_are_named(self) -> Self:
+        if self.kind in ("local", "endpoint") and not self.source:
+            raise ConfigError(
+                explain(
+                    f"teacher {self.name!r} of kind {self.kind} names no model",
+                    got=self.source,
+                    expected="the model that is asked",
+                    remedy="set the teacher's `source`",
+                )
+            )
+        return self
 
 
 class DistilRecipe(Section):

@@ -18,7 +18,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from still_core.errors import DataError, explain
 from still_core.evaluate.answers import BenchmarkScore, DifficultyRate
-from still_core.evaluate.passes import AttemptRate
 from still_core.refine.funnel import Funnel, FunnelStep
 
 
@@ -85,6 +84,22 @@ class FunnelTable:
     def of(cls, name: str, funnel: Funnel) -> FunnelTable:
         """The table of a data set's funnel."""
         return cls(name=name, steps=tuple(funnel.steps))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRate:
+    """One attempt index over all problems."""
+
+    attempt: int
+    """1-based."""
+    tried: int
+    """Problems not solved before this attempt that had one."""
+    solved: int
+    """Of those, solved at this attempt."""
+    rate: float
+    """solved / tried, in [0, 1]; falls with the attempt, as the easy problems leave first."""
+    cumulative: float
+    """Share of all problems solved by now, in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

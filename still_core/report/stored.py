@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from still_core.evaluate.answers import EvaluatedAnswer
-from still_core.evaluate.passes import AttemptRate
 from still_core.evaluate.run import ThoughtCheck
 from still_core.problems.problem import Problem
 from still_core.problems.tables import read_problems
@@ -26,6 +25,7 @@ from still_core.report.build import (
 )
 from still_core.report.claims import paper_claims
 from still_core.report.data import (
+    AttemptRate,
     Curve,
     Exploration,
     FunnelTable,
@@ -33,6 +33,8 @@ from still_core.report.data import (
     ReportData,
     UnsolvedProblem,
 )
+from still_core.responses.prompts import prompt
+from still_core.responses.response import Response
 from still_core.rollout.found import read_exploration
 from still_core.store import Handle, Store
 from still_core.store.bundle import read_rows_of
@@ -163,7 +165,13 @@ def _exploration(
 ) -> Exploration:
     found = read_exploration(store, handle)
     meta = store.manifest(handle).meta
-    sound = [thought_check(known[row["problem_digest"]], row["text"]) for row in found.samples]
+    asked = prompt(recipe.backbone.prompt)
+    read = [(row, asked.read_completion(row["text"])) for row in found.samples]
+    sound = [
+        thought_check(known[row["problem_digest"]], response)
+        for row, response in read
+        if isinstance(response, Response)
+    ]
     checked = [verdict for verdict in sound if verdict is not None]
     return Exploration(
         round=found.round,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
-from still_core.responses.format import parse_response
 from still_core.responses.response import Demonstration, Origin, Response
 from still_core.rollout.rollout import Rollout
 from still_core.verify.verdict import Verdict
@@ -30,15 +29,13 @@ def distilled(raw: RawResponse, response: Response, verdict: Verdict) -> Demonst
     )
 
 
-def explored(problem: Problem, rollout: Rollout, *, round: int) -> Demonstration:
-    """A rollout from the bank as a demonstration of round t.
-
-    Raises:
-        ResponseFormatError: the rollout breaks the thought/solution format.
-    """
+def explored(
+    problem: Problem, rollout: Rollout, response: Response, *, round: int
+) -> Demonstration:
+    """A rollout from the bank, and the response read from it, as a demonstration of round t."""
     return _demonstration(
         problem,
-        parse_response(rollout.text),
+        response,
         id=rollout.id,
         origin=Origin.EXPLORED,
         author=rollout.policy_digest,

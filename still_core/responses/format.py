@@ -82,7 +82,7 @@ class _Parts(NamedTuple):
 
 
 def render_response(response: Response) -> str:
-    """The canonical text of a response; `parse_response` gives the same response back.
+    """The canonical text of a response; `classify` gives the same response back.
 
     Raises:
         ResponseFormatError: a part is blank, or holds one of the four tokens.
@@ -102,18 +102,6 @@ def render_response(response: Response) -> str:
         f"{BEGIN_THOUGHT}\n{response.thought}\n{END_THOUGHT}\n\n"
         f"{BEGIN_SOLUTION}\n{response.solution}\n{END_SOLUTION}"
     )
-
-
-def parse_response(text: str) -> Response:
-    """Read a response strictly.
-
-    Raises:
-        ResponseFormatError: the text breaks the format; the message names the defect.
-    """
-    result = classify(text)
-    if isinstance(result, Defect):
-        raise ResponseFormatError(explain(f"no well-formed response, {result}", got=text[:80]))
-    return result
 
 
 def classify(text: str, *, exact_spacing: bool = True) -> Response | Defect:
@@ -148,11 +136,6 @@ def classify(text: str, *, exact_spacing: bool = True) -> Response | Defect:
 def split_steps(thought: str) -> list[str]:
     """The steps of a thought: its parts between blank lines, blank ones left out."""
     return [step for step in _BLANK_LINE.split(thought.strip("\n")) if step.strip()]
-
-
-def join_steps(steps: list[str]) -> str:
-    """The inverse of `split_steps`: steps with one blank line between them."""
-    return "\n\n".join(steps)
 
 
 def has_format_token(text: str) -> bool:

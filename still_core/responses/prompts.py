@@ -1,6 +1,7 @@
 r"""Named, versioned prompts, rendered through the tokenizer's chat template.
 
 problem statement -> Prompt.render -> prompt text -> (rollouts | SFT) with the same bytes
+response -> Prompt.render_completion -> text -> Prompt.read_completion -> response
 
 A prompt's digest covers its name, version, text and the chat template: two rollouts with equal
 prompt digests saw the same prompt for the same statement. Sources: STILL-2 section 2.2.2, STILL-3
@@ -17,17 +18,9 @@ from typing import Any, NamedTuple, Protocol
 
 from still_core.errors import ConfigError, DataError, explain
 from still_core.identity import digest
-from still_core.responses.format import (
-    BEGIN_SOLUTION,
-    BEGIN_THOUGHT,
-    END_THOUGHT,
-    TOKENS,
-    Defect,
-    classify,
-    render_response,
-)
+from still_core.responses.format import TOKENS, Defect, classify, render_response
 from still_core.responses.response import Response
-from still_core.responses.tags import render_tagged
+from still_core.responses.tags import TAGS, classify_tagged, render_tagged
 
 QUESTION = "{question}"
 """Where the statement goes. Replaced literally: statements are full of braces."""
@@ -41,12 +34,6 @@ class ChatTokenizer(Protocol):
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """Render messages."""
-
-    def encode(self, text: str, **options: Any) -> Any:
-        """Text to ids."""
-
-    def decode(self, token_ids: Any, **options: Any) -> Any:
-        """Ids to text."""
 
 
 class Spoken(Protocol):
@@ -81,6 +68,10 @@ class Markup(StrEnum):
     TAGS = "tags"
     """``<think>`` and ``<answer>``."""
 
+    def marks(self) -> tuple[str, str, str, str]:
+        """What begins and ends the thought, begins and ends the solution."""
+        return TOKENS if self is Markup.STILL else TAGS
+
 
 class RenderedDemonstration(NamedTuple):
     """One training text in two parts; the loss sees the second alone."""
@@ -102,7 +93,6 @@ class Prompt:
     """Whether the text is a user turn of the chat template; False for base models."""
     markup: Markup
     source: Source
-    note: str
 
     def render(self, problem_statement: str, tokenizer: ChatTokenizer) -> str:
         """The full prompt text, generation prompt included; tokenise without special tokens.
@@ -116,29 +106,56 @@ class Prompt:
         asked = self.text.replace(QUESTION, problem_statement, 1)
         if not self.chat:
             return asked
-        if not tokenizer.chat_template:
+        self.check_template(tokenizer.chat_template)
+        turns = [{"role": "user", "content": asked}]
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+    def check_template(self, template: Any) -> None:
+        """Refuse a tokenizer's chat template that is empty where this prompt needs one.
+
+        Raises:
+            ConfigError: it does.
+        """
+        if self.chat and not template:
             raise ConfigError(
                 explain(
                     f"prompt {self.name!r} needs a chat template and the tokenizer has none",
                     remedy="use an instruct model's tokenizer or the prompt still-3-short",
                 )
             )
-        turns = [{"role": "user", "content": asked}]
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def digest(self, tokenizer: ChatTokenizer) -> str:
         """Identity of name, version, text and chat template (16 hex digits)."""
-        template = tokenizer.chat_template if self.chat else None
+        return self._identity(tokenizer.chat_template if self.chat else None)
+
+    def _identity(self, template: Any) -> str:
         return digest([self.name, self.version, self.text, self.chat, template])
+
+    def opening(self) -> str:
+        """The first mark of the response where the prompt ends with it, else nothing."""
+        begin = self.markup.marks()[0]
+        return begin if self.text.endswith(begin) else ""
 
     def render_completion(self, response: Response, tokenizer: ChatTokenizer) -> str:
         """What the model is to write after this prompt: the rendered response, end-of-sequence."""
         if not tokenizer.eos_token:
             raise ConfigError(explain("the tokenizer has no end-of-sequence token"))
+        return self.render_response(response) + str(tokenizer.eos_token)
+
+    def render_response(self, response: Response) -> str:
+        """The response in this prompt's markup, without what the prompt holds of it already."""
+        render = render_response if self.markup is Markup.STILL else render_tagged
+        return render(response).removeprefix(self.opening())
+
+    def read_completion(self, text: str) -> Response | Defect:
+        """Read what the model wrote after this prompt, strictly; the inverse of `render_response`.
+
+        Args:
+            text: the completion, end-of-sequence token removed.
+        """
         if self.markup is Markup.STILL:
-            return render_response(response) + str(tokenizer.eos_token)
-        opened = "<think>" if self.text.endswith("<think>") else ""
-        return render_tagged(response).removeprefix(opened) + str(tokenizer.eos_token)
+            return classify(text)
+        return classify_tagged(text, opened=bool(self.opening()))
 
 
 def prompt(name: str) -> Prompt:
@@ -167,68 +184,28 @@ def render_demonstration(
     )
 
 
-def completion_request(prompt_text: str, thought: str) -> str:
+def completion_request(asked: Prompt, prompt_text: str, thought: str) -> str:
     """The prompt for solution completion: the question, the given thought, an opened solution.
 
     A fine-tuned model goes on from here and closes the solution (STILL-2 section 2.2.1: responses
     in QwQ style have no solution of their own).
     """
-    return f"{prompt_text}{BEGIN_THOUGHT}\n{thought}\n{END_THOUGHT}\n\n{BEGIN_SOLUTION}\n"
+    begin, end, solution, _ = asked.markup.marks()
+    between = "\n\n" if asked.markup is Markup.STILL else "\n"
+    opened = f"{begin}\n{thought}\n{end}{between}{solution}\n".removeprefix(asked.opening())
+    return f"{prompt_text}{opened}"
 
 
-class ThoughtCheck(NamedTuple):
-    """How a tokenizer treats the thought."""
+def whole_response(text: str, prompt_digest: str) -> str:
+    """What the model wrote, with the mark that its prompt ends with: what a verifier reads.
 
-    template_keeps_thought: bool
-    """Whether the chat template, given a whole conversation, keeps the thought of the answer. False
-    is harmless here, as responses do not go through it, and fatal elsewhere."""
-    num_format_tokens: int
-    """Tokens that the four format tokens cost, >= 4."""
-
-
-_PROBE = Response(
-    thought="Hmm, 2 + 2.\n\nWait, let me check:  4 - 2 = 2.\nSo it holds; 4 < 5 & 4 > 3.",
-    solution="The sum is \\boxed{4}.",
-)
-
-
-def assert_thought_survives(tokenizer: ChatTokenizer, probe: Response = _PROBE) -> ThoughtCheck:
-    """Check that a rendered response comes back from tokenisation byte for byte.
+    Without the mark a thought that was cut looks like a bare answer.
 
     Args:
-        tokenizer: the policy's tokenizer.
-        probe: the response to try; give one of the data where the tokenizer knows few characters.
-
-    Raises:
-        ConfigError: the tokenizer changes or loses part of it.
+        text: the completion.
+        prompt_digest: of a prompt of any kind; one that is not known here opens no response.
     """
-    text = render_response(probe)
-    token_ids = tokenizer.encode(text, add_special_tokens=False)
-    back = tokenizer.decode(
-        token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-    )
-    if back != text or isinstance(classify(back), Defect):
-        at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), 0)
-        raise ConfigError(
-            explain(
-                "the tokenizer does not give the thought back",
-                got=back[at : at + 40],
-                expected=repr(text[at : at + 40]),
-                remedy="use a tokenizer that is lossless on newlines and on the format tokens",
-            )
-        )
-    cost = sum(len(tokenizer.encode(token, add_special_tokens=False)) for token in TOKENS)
-    return ThoughtCheck(_template_keeps_thought(probe, tokenizer), cost)
-
-
-def _template_keeps_thought(probe: Response, tokenizer: ChatTokenizer) -> bool:
-    if not tokenizer.chat_template:
-        return True
-    for answer in (render_response(probe), render_tagged(probe)):
-        turns = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": answer}]
-        if answer not in str(tokenizer.apply_chat_template(turns, tokenize=False)):
-            return False
-    return True
+    return _OPENINGS.get(prompt_digest, "") + text
 
 
 _STILL_2 = """\
@@ -377,9 +354,9 @@ block fenced with ```python and ```; what it prints follows in a block fenced wi
 in \\boxed{}."""
 
 
-def _make(name: str, text: str, source: Source, note: str, **options: Any) -> Prompt:
+def _make(name: str, text: str, source: Source, **options: Any) -> Prompt:
     settings: dict[str, Any] = {"version": 1, "chat": True, "markup": Markup.STILL, **options}
-    return Prompt(name=name, text=text, source=source, note=note, **settings)
+    return Prompt(name=name, text=text, source=source, **settings)
 
 
 _BOXED = "\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -389,57 +366,26 @@ PROMPTS: Mapping[str, Prompt] = MappingProxyType(
     {
         p.name: p
         for p in (
-            _make(
-                "still-2",
-                _STILL_2,
-                Source.PAPER,
-                "STILL-2 section 2.2.2; the lines of dots in the paper's print are code fences.",
-            ),
-            _make(
-                "still-2-released",
-                _STILL_2_RELEASED,
-                Source.RECONSTRUCTION,
-                "Prompt of the released model: longer, with casual phrases and four misspellings.",
-            ),
-            _make(
-                "still-3-short",
-                _STILL_3_SHORT,
-                Source.PAPER,
-                "STILL-3 section 3.1.2; the example answer is \\frac{1}{2} in the public code.",
-                **_TAGGED,
-            ),
-            _make(
-                "still-3-long",
-                _STILL_3_LONG,
-                Source.PAPER,
-                "STILL-3 section 3.1.2; better from 7B on, worse at 1.5B.",
-                **_TAGGED,
-            ),
-            _make(
-                "bare",
-                QUESTION,
-                Source.PAPER,
-                "Chat template alone: STILL-3's 1.5B run, miniature.",
-            ),
-            _make(
-                "bare-step-by-step",
-                QUESTION + _BOXED,
-                Source.PAPER,
-                "STILL-3 Table 6: at test time alone it costs the 1.5B model six points.",
-            ),
-            _make(
-                "tool",
-                _TOOL,
-                Source.RECONSTRUCTION,
-                "Rules of the tool runs' SFT and evaluation prompt (PAPERS 3.1).",
-            ),
-            _make(
-                "tool-synthesis",
-                _TOOL_SYNTHESIS,
-                Source.RECONSTRUCTION,
-                "Wording of the synthesis route: code and outputs inside the thought (PAPERS 3.1).",
-            ),
+            # STILL-2 section 2.2.2; the lines of dots in the paper's print are code fences.
+            _make("still-2", _STILL_2, Source.PAPER),
+            # Longer, with casual phrases and four misspellings.
+            _make("still-2-released", _STILL_2_RELEASED, Source.RECONSTRUCTION),
+            # STILL-3 section 3.1.2; the example answer is \frac{1}{2} in the public code.
+            _make("still-3-short", _STILL_3_SHORT, Source.PAPER, **_TAGGED),
+            # STILL-3 section 3.1.2; better from 7B on, worse at 1.5B.
+            _make("still-3-long", _STILL_3_LONG, Source.PAPER, **_TAGGED),
+            # The chat template alone: STILL-3's 1.5B run, miniature.
+            _make("bare", QUESTION, Source.PAPER),
+            # STILL-3 Table 6: at test time alone it costs the 1.5B model six points.
+            _make("bare-step-by-step", QUESTION + _BOXED, Source.PAPER),
+            # Rules of the tool runs' SFT and evaluation prompt.
+            _make("tool", _TOOL, Source.RECONSTRUCTION),
+            # The synthesis route: code and outputs inside the thought.
+            _make("tool-synthesis", _TOOL_SYNTHESIS, Source.RECONSTRUCTION),
         )
     }
 )
 """Every prompt by name."""
+
+_OPENINGS = {p._identity(None): p.opening() for p in PROMPTS.values() if not p.chat}
+"""What the response begins with, by the digest of a prompt without chat template."""

@@ -48,6 +48,8 @@ class Demonstration:
     verifier_version: str
     perplexity: float | None = None
     num_thought_tokens: int | None = None
+    solution_rollout_id: str = ""
+    """Rollout that wrote the solution, where the teacher wrote a thought alone."""
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""

@@ -15,6 +15,7 @@ from still_core.responses.format import Defect, DefectKind
 from still_core.responses.response import Response
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+"""In the order in which a response holds them."""
 _TAG = re.compile("|".join(re.escape(tag) for tag in TAGS))
 
 

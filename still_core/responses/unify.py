@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -166,18 +166,21 @@ def detect_style(text: str) -> Style:
     return Style.QWQ
 
 
-def complete(unified: Unified, solution_text: str, *, truncated: bool = False) -> Unified:
+def complete(
+    unified: Unified, solution_text: str, *, closing: str = END_SOLUTION, truncated: bool = False
+) -> Unified:
     """Join a thought that needs a solution with what a fine-tuned model wrote for it.
 
     Args:
         unified: a response with `needs_solution`.
-        solution_text: the completion of `prompts.completion_request`; its closing token and what
-            follows are dropped.
+        solution_text: the completion of `prompts.completion_request`; the mark that closes it is
+            dropped.
+        closing: that mark.
         truncated: the completion was cut by the token limit.
     """
-    solution, closed, rest = strip_end_mark(solution_text)[0].partition(END_SOLUTION)
+    solution, closed, rest = strip_end_mark(solution_text)[0].partition(closing)
     if truncated or not closed:
-        defect = _defect(DefectKind.TRUNCATED_SOLUTION, f"completion without {END_SOLUTION}")
+        defect = _defect(DefectKind.TRUNCATED_SOLUTION, f"completion without {closing}")
         return replace(unified, needs_solution=False, defect=defect)
     if rest.strip():
         defect = _defect(DefectKind.TEXT_AFTER, f"{len(rest.strip())} characters after completion")
@@ -309,12 +312,3 @@ def _is_cut(thought: str, solution: str) -> bool:
 
 def _defect(kind: DefectKind, detail: str, position: int = 0) -> Defect:
     return Defect(kind=kind, detail=detail, position=position)
-
-
-def count_states(unified: Iterable[Unified]) -> dict[str, int]:
-    """How many are whole, need a solution, or have which defect; the counts add up to all."""
-    counts: dict[str, int] = defaultdict(int)
-    for one in unified:
-        state = "needs_solution" if one.needs_solution else "whole"
-        counts[str(one.defect.kind) if one.defect else state] += 1
-    return dict(counts)

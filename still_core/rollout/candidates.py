@@ -1,6 +1,7 @@
 """From an exploration's correct rollouts to candidates for D_t, with perplexity and length.
 
-selected rollouts -> strict parser -> demonstrations -> perplexity under the model that found them
+selected rollouts -> strict reader of the prompt's markup -> demonstrations -> perplexity under the
+model that found them
 
 Perplexity is measured by a forward pass over prompt and response; `select.perplexity_source` takes
 it from the rollout's log-probs instead, whose difference `rollout_perplexity` states.
@@ -17,10 +18,11 @@ from still_core.progress import ProgressListener
 from still_core.refine.funnel import Funnel
 from still_core.refine.perplexity import rollout_perplexity
 from still_core.refine.recipe import PerplexitySource
+from still_core.responses.codec import read_codec
 from still_core.responses.demonstrations import explored
-from still_core.responses.format import Defect, classify
+from still_core.responses.format import Defect
+from still_core.responses.prompts import Prompt, render_demonstration
 from still_core.responses.prompts import prompt as prompt_named
-from still_core.responses.prompts import render_demonstration
 from still_core.responses.response import Demonstration
 from still_core.rollout.found import read_selected, read_siblings
 from still_core.rollout.rollout import Rollout
@@ -51,7 +53,7 @@ def candidates_of(
         DataError: perplexity is to come from the rollouts, and one recorded no log-probs.
     """
     rollouts = read_selected(store, exploration)
-    rows, defects = _parsed(rollouts, problems, round)
+    rows, defects = _parsed(rollouts, problems, prompt_named(prompt), round)
     funnel = Funnel().step("format", len(rows), defects)
     if perplexity_source is PerplexitySource.ROLLOUT:
         return _read_off(store, rows, rollouts, policy), funnel
@@ -76,20 +78,20 @@ def siblings_of(
     """
     rollouts, lost = read_siblings(store, exploration)
     funnel = Funnel().step("siblings", len(rollouts), lost)
-    rows, defects = _parsed(rollouts, problems, round)
+    rows, defects = _parsed(rollouts, problems, prompt_named(prompt), round)
     funnel.step("format", len(rows), defects)
     return _scored(store, rows, start, prompt, dtype, resources, progress), funnel
 
 
 def _parsed(
-    rollouts: Sequence[Rollout], problems: Sequence[Problem], round: int
+    rollouts: Sequence[Rollout], problems: Sequence[Problem], asked: Prompt, round: int
 ) -> tuple[list[Demonstration], Counter[str]]:
     """Well-formed rollouts as demonstrations, and the others by their defect."""
     by_digest = {problem.digest: problem for problem in problems}
-    parsed = [(rollout, classify(rollout.text)) for rollout in rollouts]
+    parsed = [(rollout, asked.read_completion(rollout.text)) for rollout in rollouts]
     defects = Counter(str(found.kind) for _, found in parsed if isinstance(found, Defect))
     rows = [
-        explored(by_digest[rollout.problem_digest], rollout, round=round)
+        explored(by_digest[rollout.problem_digest], rollout, found, round=round)
         for rollout, found in parsed
         if not isinstance(found, Defect)
     ]
@@ -100,11 +102,11 @@ def _read_off(
     store: Store, rows: Sequence[Demonstration], rollouts: Sequence[Rollout], policy: Handle
 ) -> list[Demonstration]:
     """The rows with the perplexity that their sampler's log-probs tell."""
-    from still_core.distil.dataset import count_thought_tokens, thought_encoder
+    from still_core.distil.dataset import count_thought_tokens
 
     recorded = {one.id: one.logprobs for one in rollouts}
     scored = [replace(row, perplexity=rollout_perplexity(recorded[row.id])) for row in rows]
-    return count_thought_tokens(scored, thought_encoder(store.fetch(policy)))
+    return count_thought_tokens(scored, read_codec(store.fetch(policy)).encode)
 
 
 def _scored(

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from still_core.problems.problem import Problem
 from still_core.progress import ProgressListener
-from still_core.rollout.recipe import ExploreRecipe
+from still_core.rollout.recipe import ExploreRecipe, Resources
 from still_core.rollout.rollout import Rollout
 from still_core.rollout.search import (
     Attempt,
@@ -106,10 +106,6 @@ class Exploration:
             "tokens": sum(a.num_tokens for a in attempts),
         }
 
-    def cost(self) -> dict[str, float]:
-        """What was drawn, read from the bank and cut this time."""
-        return asdict(self.tally)
-
     def attempt_rows(self) -> list[dict[str, Any]]:
         """Pass rate by attempt.
 
@@ -144,6 +140,7 @@ def explore(
     bank: Bank | None,
     verifier: Verifier,
     recipe: ExploreRecipe,
+    resources: Resources,
     *,
     seed: int,
     round: int,
@@ -158,7 +155,8 @@ def explore(
         pool: holds the policy's weights.
         bank: read first, and given every rollout as it is judged; None keeps nothing.
         verifier: judges each rollout as it ends.
-        recipe: sampling, attempts, waves.
+        recipe: sampling and number of attempts.
+        resources: its waves, and whether siblings are cut; neither changes what is found.
         seed: recipe seed; with `round` the root of every sampling seed.
         round: round of the loop.
         prompt: prompt name, or the prompt itself.
@@ -185,8 +183,8 @@ def explore(
             round=round,
             until_correct=True,
         ),
-        in_flight_limit=recipe.in_flight_limit,
-        abort_siblings=recipe.abort_siblings,
+        in_flight_limit=resources.in_flight_limit,
+        abort_siblings=resources.abort_siblings,
         progress=progress,
     )
     searches = campaign.run(problems)

@@ -45,7 +45,11 @@ class Resources(Section):
     kv_cache_gib: int = Field(1, ge=1, description="KV cache of one engine on CPU, GiB.")
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0)
     enforce_eager: bool = Field(True, description="No CUDA graphs, no compilation.")
-    endpoint: str = Field("", description="Base URL for kind=openai, e.g. http://host:8000/v1.")
+    endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Base URL for kind=openai, e.g. http://host:8000/v1.",
+    )
     requests_per_minute: float = Field(
         0.0, ge=0.0, description="Most requests that one actor sends to the endpoint; 0: no limit."
     )
@@ -60,35 +64,42 @@ class Resources(Section):
         3, ge=0, description="Restarts of a worker in a row without one finished completion."
     )
 
-
-class ExploreRecipe(Section):
-    """Roll out until a correct response, at most `max_attempts` (STILL-2 section 2.3: 20)."""
-
-    sampling: Sampling
-    max_attempts: int = Field(20, ge=1, le=1024, description="Rollouts per problem at most.")
     waves: tuple[int, ...] = Field(
         (1, 1, 2, 4, 4, 8),
         min_length=1,
-        description="Attempts in flight per problem: as many as the wave that the number of "
-        "finished attempts falls in. (1,) is strictly one by one and wastes nothing.",
+        description="Attempts in flight per explored problem: as many as the wave that the number "
+        "of finished attempts falls in. (1,) is strictly one by one and wastes nothing.",
     )
     abort_siblings: bool = Field(
         True, description="Cut attempts with a higher index once an attempt is correct."
     )
 
     @model_validator(mode="after")
-    def _waves_are_positive(self) -> ExploreRecipe:
+    def _waves_are_positive(self) -> Resources:
         if min(self.waves) < 1:
             raise ConfigError(
-                explain("explore.waves", got=list(self.waves), expected="positive integers")
+                explain("rollout.waves", got=list(self.waves), expected="positive integers")
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_find_their_gpus(self) -> Resources:
+        if self.tensor_parallel > max(1.0, self.gpus_per_actor):
+            raise ConfigError(
+                explain(
+                    "an actor has fewer GPUs than share its weights",
+                    got=f"gpus_per_actor={self.gpus_per_actor:g}",
+                    expected=f"tensor_parallel={self.tensor_parallel} or more",
+                    remedy="raise gpus_per_actor or lower tensor_parallel",
+                )
             )
         return self
 
     def in_flight_limit(self, finished: int) -> int:
         """Attempts of one problem that may run at once after `finished` attempts have ended.
 
-        >>> recipe = ExploreRecipe(sampling=Sampling(max_tokens=1), waves=(1, 1, 2, 4))
-        >>> [recipe.in_flight_limit(n) for n in range(9)]
+        >>> resources = Resources(waves=(1, 1, 2, 4))
+        >>> [resources.in_flight_limit(n) for n in range(9)]
         [1, 1, 2, 2, 4, 4, 4, 4, 4]
         """
         start = 0
@@ -97,3 +108,10 @@ class ExploreRecipe(Section):
             if finished < start:
                 return width
         return self.waves[-1]
+
+
+class ExploreRecipe(Section):
+    """Roll out until a correct response, at most `max_attempts` (STILL-2 section 2.3: 20)."""
+
+    sampling: Sampling
+    max_attempts: int = Field(20, ge=1, le=1024, description="Rollouts per problem at most.")

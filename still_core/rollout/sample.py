@@ -6,7 +6,7 @@ problems x n -> bank first, then the pool -> judged rollouts, by sample index
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from still_core.problems.problem import Problem
@@ -51,10 +51,6 @@ class SampleResult:
         """Mean pass rate over problems, in [0, 1]; 0 for no problems."""
         rates = [group.num_correct / len(group.attempts) for group in self.groups]
         return sum(rates) / len(rates) if rates else 0.0
-
-    def cost(self) -> dict[str, float]:
-        """What was drawn and read from the bank this time."""
-        return asdict(self.tally)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One flat row per rollout, for Parquet."""

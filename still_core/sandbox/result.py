@@ -23,10 +23,6 @@ class SandboxStatus(StrEnum):
     ENDED = "ended"
     """The session had ended before this block; it was not run."""
 
-    def ends_session(self) -> bool:
-        """Whether no further block can run after this one."""
-        return self in (SandboxStatus.TIMEOUT, SandboxStatus.KILLED, SandboxStatus.ENDED)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxResult:

@@ -36,7 +36,10 @@ class Conventions:
     `never`: an answer counts inside a box alone (STILL-3's reward; what a reward of reinforcement
     learning should use). Programs stand in code fences either way."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "use_attribute_docstrings": True,
+    }
 
     def __post_init__(self) -> None:
         if not 0 <= self.rounding_digits <= 50:

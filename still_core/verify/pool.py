@@ -9,6 +9,7 @@ event loop of its own. Workers start when the first answer needs one.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -74,12 +75,14 @@ class VerifierPool(Closing):
         Raises:
             ConfigError: a value out of its range.
         """
-        if workers < 1 or deadline_s <= 0 or memory_mb < 256 or recycle_after < 1:
+        limited = all(0 < seconds < math.inf for seconds in (deadline_s, code_deadline_s))
+        if workers < 1 or not limited or memory_mb < 256 or recycle_after < 1:
             raise ConfigError(
                 explain(
                     "verifier pool settings",
-                    got=f"workers={workers} deadline_s={deadline_s} memory_mb={memory_mb}",
-                    expected="workers >= 1, deadline_s > 0, memory_mb >= 256",
+                    got=f"workers={workers} deadline_s={deadline_s} "
+                    f"code_deadline_s={code_deadline_s} memory_mb={memory_mb}",
+                    expected="workers >= 1, deadlines > 0 and finite, memory_mb >= 256",
                 )
             )
         self.conventions = conventions or Conventions()

@@ -9,8 +9,8 @@ trusted.
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 
+from still_core.problems.problem import QuestionType
 from still_core.verify.caps import over_cap
 from still_core.verify.nodes import CapError, Node, NotReadError
 from still_core.verify.reading import read
@@ -18,22 +18,6 @@ from still_core.verify.symbolic import to_sympy
 
 MAX_EXPONENT_BITS = 40_000
 """Largest number, in bits, that SymPy is asked to write out."""
-
-
-class QuestionType(StrEnum):
-    """What a statement asks for."""
-
-    COMPUTATION = "computation"
-    """One verifiable final answer: the only type that is kept."""
-    MULTIPLE_CHOICE = "multiple_choice"
-    PROOF = "proof"
-    CONCEPT = "concept"
-    OPEN_ENDED = "open_ended"
-    MULTI_PART = "multi_part"
-
-    def is_verifiable(self) -> bool:
-        """Whether STILL-3 keeps questions of this type."""
-        return self is QuestionType.COMPUTATION
 
 
 _CHOICES = re.compile(

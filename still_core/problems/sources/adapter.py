@@ -72,23 +72,19 @@ class Adapter:
 
     name: str
     read: Read
-    about: str
-    """What the source is and which public form of it is read."""
     licence: str = ""
     """As the publisher states it; empty where nothing is stated."""
-    hub: str = ""
-    """A hub data set of this form, where one is known."""
 
 
 ADAPTERS: dict[str, Adapter] = {}
 """All adapters by name; filled when `still_core.problems.sources` is imported."""
 
 
-def register(name: str, about: str, *, licence: str = "", hub: str = "") -> Callable[[Read], Read]:
+def register(name: str, *, licence: str = "") -> Callable[[Read], Read]:
     """Register a reading function under a name."""
 
     def add(read: Read) -> Read:
-        ADAPTERS[name] = Adapter(name=name, read=read, about=about, licence=licence, hub=hub)
+        ADAPTERS[name] = Adapter(name=name, read=read, licence=licence)
         return read
 
     return add

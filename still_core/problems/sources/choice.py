@@ -101,11 +101,7 @@ GAOKAO_DOMAINS = {
 }
 
 
-@register(
-    "gaokao",
-    "GAOKAO-Bench objective questions: object with rows under `example`, answer a list of letters",
-    licence="Apache-2.0",
-)
+@register("gaokao", licence="Apache-2.0")
 def gaokao(row: Any, context: Context) -> Draft:
     """Gaokao; the subject is in the file's name.
 
@@ -130,12 +126,7 @@ def gaokao(row: Any, context: Context) -> Draft:
     )
 
 
-@register(
-    "riddlesense",
-    "RiddleSense: question.stem with question.choices, or the hub's question with choices.text",
-    licence="research use, by form",
-    hub="INK-USC/riddle_sense",
-)
+@register("riddlesense", licence="research use, by form")
 def riddlesense(row: Any, context: Context) -> Draft:
     """RiddleSense in both public forms; the test split has no answers and is left out."""
     question = text(row, "question.stem", "question")
@@ -155,12 +146,7 @@ def riddlesense(row: Any, context: Context) -> Draft:
 _GPQA_DOMAINS = {"physics": "physics", "chemistry": "chemistry", "biology": "biology"}
 
 
-@register(
-    "gpqa",
-    "GPQA: Correct Answer with Incorrect Answer 1-3, or options lettered inside the question",
-    licence="CC-BY-4.0",
-    hub="Idavidrein/gpqa",
-)
+@register("gpqa", licence="CC-BY-4.0")
 def gpqa(row: Any, context: Context) -> Draft:
     """GPQA in both public forms.
 
@@ -189,11 +175,7 @@ def gpqa(row: Any, context: Context) -> Draft:
     )
 
 
-@register(
-    "huatuo",
-    "HuatuoGPT-o1 demo: medical question with options, a complex CoT and a response",
-    licence="Apache-2.0",
-)
+@register("huatuo", licence="Apache-2.0")
 def huatuo(row: Any, context: Context) -> Draft:
     """HuatuoGPT-o1: the open-ended question, its ground truth and the distilled thought."""
     statement = text(row, "Open-ended Verifiable Question", "Question")

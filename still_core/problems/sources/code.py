@@ -86,12 +86,7 @@ def _draft(statement: str, gold: str, *, level: float | None = None, solution: s
     )
 
 
-@register(
-    "leetcode",
-    "LeetCode: DeepSeek's contest files (meta.difficulty, prompt_sft, test) and LeetCodeDataset",
-    licence="MIT (collection)",
-    hub="newfacade/LeetCodeDataset",
-)
+@register("leetcode", licence="MIT (collection)")
 def leetcode(row: Any, context: Context) -> Draft:
     """LeetCode; keeps "Hard" unless the spec's subsets say otherwise (STILL-2 section 2.2.1)."""
     difficulty = text(row, "meta.difficulty", "difficulty")
@@ -111,12 +106,7 @@ def leetcode(row: Any, context: Context) -> Draft:
     )
 
 
-@register(
-    "opencoder",
-    "OpenCoder opc-sft-stage2 educational_instruct: instruction, code, entry_point, testcase",
-    licence="MIT",
-    hub="OpenCoder-LLM/opc-sft-stage2",
-)
+@register("opencoder", licence="MIT")
 def opencoder(row: Any, context: Context) -> Draft:
     """OpenCoder; rows of its other parts have no tests and are left out as no_gold."""
     statement = text(row, "instruction")
@@ -131,12 +121,7 @@ def opencoder(row: Any, context: Context) -> Draft:
     )
 
 
-@register(
-    "humaneval",
-    "HumanEval: prompt, entry_point, test",
-    licence="MIT",
-    hub="openai/openai_humaneval",
-)
+@register("humaneval", licence="MIT")
 def humaneval(row: Any, context: Context) -> Draft:
     """HumanEval: the prompt is the head of the function that the answer completes."""
     entry_point = text(row, "entry_point")
@@ -163,12 +148,7 @@ def _before(entry_point: str, prompt: str) -> str:
     return ast.unparse(ast.Module(body=kept, type_ignores=[]))
 
 
-@register(
-    "mbpp",
-    "MBPP: prompt or text, code, test or test_list",
-    licence="CC-BY-4.0",
-    hub="google-research-datasets/mbpp",
-)
+@register("mbpp", licence="CC-BY-4.0")
 def mbpp(row: Any, context: Context) -> Draft:
     """MBPP; the first test is shown, as it alone names the function."""
     name = "test" if first(row, "test") is not None else "test_list"

@@ -33,12 +33,7 @@ _OPENTHOUGHTS_ASK = re.compile(
 )
 
 
-@register(
-    "openthoughts",
-    "OpenThoughts-114k default and metadata forms, OpenThoughts3; responses come with the rows",
-    licence="Apache-2.0",
-    hub="open-thoughts/OpenThoughts-114k",
-)
+@register("openthoughts", licence="Apache-2.0")
 def openthoughts(row: Any, context: Context) -> Draft:
     """OpenThoughts: DeepSeek-R1 (QwQ-32B in version 3) responses beside their problems."""
     if at(row, "deepseek_reasoning") is not None or at(row, "deepseek_solution") is not None:
@@ -82,11 +77,7 @@ def _truth(row: Any, domain: str, written: Written) -> tuple[AnswerKind, str]:
     return (AnswerKind.MATH if domain == "math" else AnswerKind.TEXT), gold
 
 
-@register(
-    "long-form-thought",
-    "The public 5k STILL-2 demonstrations: question, combined_text, domain",
-    hub="RUC-AIBOX/long_form_thought_data_5k",
-)
+@register("long-form-thought")
 def long_form_thought(row: Any, context: Context) -> Draft:
     """STILL-2's own release. It has no gold: the response's box stands in, verified upstream."""
     response = text(row, "combined_text")

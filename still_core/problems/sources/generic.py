@@ -47,7 +47,7 @@ DEFAULT_MAP = {
 """Our own words: rows written by this project are read without a map."""
 
 
-@register("generic", "Any JSONL, JSON, Parquet or CSV by the spec's field map")
+@register("generic")
 def generic(row: Any, context: Context) -> Draft:
     """One row by the spec's field map.
 
@@ -103,7 +103,7 @@ STATEMENTS = (
 GOLDS = ("gold", "answer", "Answer", "final_answer", "reward_model.ground_truth", "Correct Answer")
 
 
-@register("any", "Any file with a statement under a usual name; the gold where there is one")
+@register("any")
 def any_statement(row: Any, context: Context) -> Draft:
     """For comparing statements (decontamination): a row needs no gold."""
     statement = text(row, *STATEMENTS)

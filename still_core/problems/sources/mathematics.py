@@ -42,12 +42,7 @@ def competition(
     )
 
 
-@register(
-    "numina",
-    "NuminaMath-CoT and 1.5 (source, problem, solution); keeps the MATH and Olympiads subsets",
-    licence="Apache-2.0",
-    hub="AI-MO/NuminaMath-CoT",
-)
+@register("numina", licence="Apache-2.0")
 def numina(row: Any, context: Context) -> Draft:
     """NuminaMath: the `source` field names the subset."""
     source = text(row, "source")
@@ -72,12 +67,7 @@ _YEAR = re.compile(r"(?:19|20)\d\d(?=\D|$)")
 """The year that an id such as `1999-II-3` begins with."""
 
 
-@register(
-    "aime",
-    "AIME 1983-2023: JSON (problem, answer, year) or CSV (ID, Year, Question, Answer)",
-    licence="",
-    hub="di-zhang-fdu/AIME_1983_2024",
-)
+@register("aime")
 def aime(row: Any, context: Context) -> Draft:
     """AIME up to the spec's `year_max` (2023); later years are benchmarks and left out."""
     year = number(row, "year", "Year")
@@ -90,23 +80,13 @@ def aime(row: Any, context: Context) -> Draft:
     return competition(row)
 
 
-@register(
-    "math",
-    "MATH (Hendrycks): problem, level, type, solution, or with an answer field",
-    licence="MIT",
-    hub="EleutherAI/hendrycks_math",
-)
+@register("math", licence="MIT")
 def math_train(row: Any, context: Context) -> Draft:
     """MATH train: normal mathematics."""
     return competition(row, bucket=Bucket.NORMAL_MATH)
 
 
-@register(
-    "orz",
-    "Open-Reasoner-Zero: each row a list of a human turn and an assistant turn with ground_truth",
-    licence="MIT",
-    hub="Open-Reasoner-Zero/orz_math_57k_collection",
-)
+@register("orz", licence="MIT")
 def open_reasoner_zero(row: Any, context: Context) -> Draft:
     """Open-Reasoner-Zero: `[{from: human, value}, {from: assistant, ground_truth: {value}}]`."""
     turns = row if isinstance(row, list) else first(row, "conversations", "messages")
@@ -128,7 +108,7 @@ def _failure_rate(turn: Any) -> float | None:
     return None if rate is None else 1.0 - rate
 
 
-@register("gsm8k", "GSM8K: question, answer ending in `#### n`", licence="MIT", hub="openai/gsm8k")
+@register("gsm8k", licence="MIT")
 def gsm8k(row: Any, context: Context) -> Draft:
     """GSM8K: grade-school word problems."""
     answer = text(row, "answer")
@@ -147,10 +127,7 @@ _PROMPT_TAIL = re.compile(
 )
 
 
-@register(
-    "verl",
-    "verl-style Parquet: prompt turns, reward_model.ground_truth (entropy2performance files)",
-)
+@register("verl")
 def verl(row: Any, context: Context) -> Draft:
     """Rows for verl; the instruction and the malformed `<| Assistant |>` tail are taken off."""
     statement = first(row, "extra_info.question", "prompt.0.content")
@@ -181,47 +158,31 @@ _LONGEST_TAIL = 300
 # -- benchmarks -------------------------------------------------------------------------------
 
 
-@register(
-    "math-oai",
-    "MATH-OAI / MATH-500: problem, solution, answer, subject, level",
-    licence="MIT",
-    hub="HuggingFaceH4/MATH-500",
-)
+@register("math-oai", licence="MIT")
 def math_oai(row: Any, context: Context) -> Draft:
     """The 500 problems of MATH that OpenAI held out."""
     return competition(row, bucket=Bucket.NORMAL_MATH)
 
 
-@register("aime24", "AIME 2024: problem, solution or answer", hub="Maxwell-Jia/AIME_2024")
+@register("aime24")
 def aime24(row: Any, context: Context) -> Draft:
     """AIME 2024 in any of its public forms."""
     return competition(row)
 
 
-@register(
-    "aime25", "AIME 2025: problem or question, answer or solution", hub="opencompass/AIME2025"
-)
+@register("aime25")
 def aime25(row: Any, context: Context) -> Draft:
     """AIME 2025 in any of its public forms."""
     return competition(row)
 
 
-@register(
-    "omni-math",
-    "Omni-MATH: problem, answer, solution, difficulty 1-10, domain list",
-    licence="Apache-2.0",
-    hub="KbsdJames/Omni-MATH",
-)
+@register("omni-math", licence="Apache-2.0")
 def omni_math(row: Any, context: Context) -> Draft:
     """Omni-MATH; `level` is its difficulty of 1 to 10."""
     return competition(row)
 
 
-@register(
-    "liveaops",
-    "LiveAoPSBench: problem or question, answer, answers, post_time",
-    hub="DeepStudentLlama/LiveAoPSBench",
-)
+@register("liveaops")
 def liveaops(row: Any, context: Context) -> Draft:
     """LiveAoPSBench: posts with dates, golds as the forum gave them."""
     answers = at(row, "answers")
@@ -230,18 +191,13 @@ def liveaops(row: Any, context: Context) -> Draft:
     return draft
 
 
-@register("hmmt", "HMMT February 2025: problem, solution or answer", hub="MathArena/hmmt_feb_2025")
+@register("hmmt")
 def hmmt(row: Any, context: Context) -> Draft:
     """HMMT; answers are often symbolic."""
     return competition(row)
 
 
-@register(
-    "olymmath",
-    "OlymMATH EN/ZH, EASY/HARD: problem, answer, subject, unique_id",
-    licence="MIT",
-    hub="RUC-AIBOX/OlymMATH",
-)
+@register("olymmath", licence="MIT")
 def olymmath(row: Any, context: Context) -> Draft:
     """OlymMATH: level 1 for its EASY part, 2 for HARD, as `unique_id` or the file name says."""
     place = (optional_text(row, "unique_id") + context.stem + context.spec.path).lower()
@@ -249,24 +205,19 @@ def olymmath(row: Any, context: Context) -> Draft:
     return competition(row, level=level)
 
 
-@register("amc23", "AMC 2023: problem or question, answer (a float)", hub="math-ai/amc23")
+@register("amc23")
 def amc23(row: Any, context: Context) -> Draft:
     """AMC 12 of 2023, with whole-number answers."""
     return competition(row)
 
 
-@register("minerva", "Minerva Math (MIT OCW): problem, solution that boxes the answer, type")
+@register("minerva")
 def minerva(row: Any, context: Context) -> Draft:
     """Minerva Math: university science questions with a boxed answer in the solution."""
     return competition(row)
 
 
-@register(
-    "olympiadbench",
-    "OlympiadBench: question, solution list, final_answer list, modality, is_multiple_answer",
-    licence="MIT",
-    hub="Hothan/OlympiadBench",
-)
+@register("olympiadbench", licence="MIT")
 def olympiadbench(row: Any, context: Context) -> Draft:
     """OlympiadBench, text-only open-ended questions; pictures and proofs are left out."""
     if "multimodal" in optional_text(row, "modality").lower() or first(row, "image_1", "image"):
@@ -294,17 +245,13 @@ def _joined(solution: Any) -> str:
     return ""
 
 
-@register(
-    "livemathbench",
-    "LiveMathBench: question, answer, question_type",
-    hub="opencompass/LiveMathBench",
-)
+@register("livemathbench")
 def livemathbench(row: Any, context: Context) -> Draft:
     """LiveMathBench: CNMO, CCEE, AMC and WLPMC problems, English or Chinese."""
     return competition(row)
 
 
-@register("ksat", "KSAT 2025 mathematics: question or problem, answer, optional choices and points")
+@register("ksat")
 def ksat(row: Any, context: Context) -> Draft:
     """The Korean entrance exam; `level` is the points of the question (2-4) where given."""
     choices = choices_of(first(row, "choices", "options"))

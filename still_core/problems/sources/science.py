@@ -36,12 +36,7 @@ def concluded_value(solution: str) -> str:
     return str(values[-1]).strip(" .,") if values else ""
 
 
-@register(
-    "camel",
-    "camel-ai physics, chemistry, biology: message_1, message_2, topic, role_1",
-    licence="CC-BY-NC-4.0",
-    hub="camel-ai/physics",
-)
+@register("camel", licence="CC-BY-NC-4.0")
 def camel(row: Any, context: Context) -> Draft:
     """camel-ai; the subject comes from the role, else from the file's name or path."""
     place = (optional_text(row, "role_1") + " " + context.file).lower()

@@ -74,14 +74,7 @@ class OpenAIEngine(Engine):
 
     def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
         super().__init__(recipe, resources, weights)
-        if not recipe.model or not resources.endpoint:
-            raise ConfigError(
-                explain(
-                    "engine openai needs a model name and an endpoint",
-                    got={"model": recipe.model, "endpoint": resources.endpoint},
-                    remedy="set engine.model and resources.endpoint",
-                )
-            )
+        check_endpoint(recipe, resources)
         self._threads = ThreadPoolExecutor(resources.max_num_seqs, thread_name_prefix="openai")
         self._futures: dict[str, Future[Completion]] = {}
         self._pace = Pace(resources.requests_per_minute)
@@ -196,6 +189,22 @@ class OpenAIEngine(Engine):
                 f"endpoint {url} gave no completion",
                 got=cause,
                 remedy="check the endpoint, the model name and OPENAI_API_KEY",
+            )
+        )
+
+
+def check_endpoint(recipe: EngineRecipe, resources: Resources) -> None:
+    """Refuse an engine that does not know whom to ask.
+
+    Raises:
+        ConfigError: the model's name or the address is missing.
+    """
+    if not recipe.model or not resources.endpoint:
+        raise ConfigError(
+            explain(
+                "engine openai needs a model name and an endpoint",
+                got={"model": recipe.model, "endpoint": resources.endpoint},
+                remedy="set engine.model and --resource rollout.endpoint=http://.../v1",
             )
         )
 

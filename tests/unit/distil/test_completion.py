@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from still_core.distil.completion import complete_drafts
-from still_core.distil.drafts import Draft, DraftState
+from still_core.distil.drafts import Draft, DraftState, demonstrations_of
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.problems.raw import RawResponse
+from still_core.responses.response import Demonstration
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.store import Store
@@ -23,8 +25,8 @@ class WritingPool:
 
     capacity, engine_build, policy_digest, policy_version = 8, "scripted 1", "writer", 0
 
-    def __init__(self, alive_for: int = 1000) -> None:
-        self.alive_for = alive_for
+    def __init__(self, alive_for: int = 1000, closing: str = "<|end_of_solution|>") -> None:
+        self.alive_for, self.closing = alive_for, closing
         self.written: list[str] = []
         self.tokenizer = SimpleNamespace(
             chat_template="plain",
@@ -48,7 +50,7 @@ class WritingPool:
                 engine_build=request.engine_build,
                 sample_index=0,
                 seed=0,
-                text=f"The sum of {request.problem_id} is \\boxed{{4}}.\n<|end_of_solution|>",
+                text=f"The sum of {request.problem_id} is \\boxed{{4}}.\n{self.closing}",
                 token_ids=(1, 2),
                 logprobs=(-0.1, -0.2),
                 finish_reason=FinishReason.STOP,
@@ -72,11 +74,22 @@ def thought_alone(number: int) -> Draft:
     return Draft(raw=raw, state=DraftState.NEEDS_SOLUTION, style="qwq", thought=f"Hmm, {number}.")
 
 
-def complete(pool: Any, root: Path) -> list[Draft]:
+def complete(pool: Any, root: Path, prompt: str = "bare") -> list[Draft]:
     sampling = Sampling(temperature=0.0, top_p=1.0, max_tokens=16)
     drafts = [thought_alone(number) for number in range(7)]
     bank = RolloutBank(Store(root))
-    return complete_drafts(drafts, pool, bank, prompt_name="bare", sampling=sampling)
+    return complete_drafts(drafts, pool, bank, prompt_name=prompt, sampling=sampling)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "state"),
+    [("still-3-short", DraftState.COMPLETE), ("bare", DraftState.DEFECTIVE)],
+)
+def test_a_solution_ends_with_the_mark_of_the_prompt(
+    prompt: str, state: DraftState, tmp_path: Path
+) -> None:
+    written = complete(WritingPool(closing="</answer>"), tmp_path, prompt)
+    assert {draft.state for draft in written} == {state}
 
 
 def test_a_cut_off_completion_writes_only_the_solutions_that_are_missing(tmp_path: Path) -> None:
@@ -90,3 +103,17 @@ def test_a_cut_off_completion_writes_only_the_solutions_that_are_missing(tmp_pat
     assert not set(first.written) & set(second.written)
     assert complete(third, tmp_path / "store") == undisturbed
     assert third.written == []
+
+
+def test_a_completed_demonstration_leads_back_to_the_rollout_of_its_solution(
+    tmp_path: Path,
+) -> None:
+    pool = WritingPool()
+    judged = [replace(one, outcome="correct") for one in complete(pool, tmp_path)]
+    assert [Draft.from_row(one.to_row()).solution_rollout_id for one in judged] == pool.written
+    rows = [one.to_row() for one in demonstrations_of(judged)]
+    Store(tmp_path).publish_table("d0", "1", rows)
+    (user,) = RolloutBank(Store(tmp_path)).users(pool.written[:1])
+    assert user.name == "d0"
+    del rows[0]["solution_rollout_id"]
+    assert Demonstration.from_row(rows[0]).solution_rollout_id == ""

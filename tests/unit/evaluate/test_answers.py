@@ -20,6 +20,7 @@ from still_core.evaluate.answers import (
 )
 from still_core.evaluate.recipe import EvaluateRecipe
 from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.responses.prompts import prompt
 from still_core.rollout.rollout import FinishReason, Rollout, Sampling
 
 
@@ -101,17 +102,22 @@ def test_relative_gain_reproduces_the_papers_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "length"),
+    ("asked", "text", "length"),
     [
-        ("<|begin_of_thought|>\na b c\n<|end_of_thought|>\n\n<|begin_of_solution|>", 3),
-        ("<|begin_of_thought|>\na b c d", 4),
-        ("a b\n<|end_of_thought|>\n\nsolution", 2),
-        ("the answer is 7", 0),
-        ("<|begin_of_thought|><|end_of_thought|>", 0),
+        ("bare", "<|begin_of_thought|>\na b c\n<|end_of_thought|>\n\n<|begin_of_solution|>", 3),
+        ("bare", "<|begin_of_thought|>\na b c d", 4),
+        ("bare", "a b\n<|end_of_thought|>\n\nsolution", 2),
+        ("bare", "the answer is 7", 0),
+        ("bare", "<|begin_of_thought|><|end_of_thought|>", 0),
+        ("still-3-short", "\na b c\n</think>\n<answer>\n7\n</answer>", 3),
+        ("still-3-short", "\na b c d", 4),
+        ("still-3-short", "\n</think>\n<answer>7", 0),
     ],
 )
-def test_thought_length_reads_whole_cut_and_missing_thoughts(text: str, length: int) -> None:
-    assert thought_length(text, str.split) == length
+def test_thought_length_reads_whole_cut_and_missing_thoughts(
+    asked: str, text: str, length: int
+) -> None:
+    assert thought_length(text, prompt(asked), str.split) == length
 
 
 PROBLEM = Problem(

@@ -1,8 +1,6 @@
-"""Intervals, paired tests and pass rates, against scipy and numbers worked out by hand."""
+"""Intervals and paired tests, against scipy and numbers worked out by hand."""
 
 from __future__ import annotations
-
-from itertools import combinations
 
 import pytest
 from hypothesis import given
@@ -12,14 +10,6 @@ from scipy.stats import binomtest
 from still_core.errors import DataError
 from still_core.evaluate.intervals import wilson
 from still_core.evaluate.paired import mcnemar, paired_test, two_sided_sign_p
-from still_core.evaluate.passes import (
-    AttemptRate,
-    Attempts,
-    maj_at_k,
-    mean_at_n,
-    pass_at_k,
-    rates_by_attempt,
-)
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -97,52 +87,3 @@ def test_paired_test_counts_a_problem_once_however_many_samples_it_has() -> None
 def test_paired_test_refuses_disjoint_problems() -> None:
     with pytest.raises(DataError, match="in common"):
         paired_test({"a": 1}, {"b": 1})
-
-
-@pytest.mark.parametrize("n", range(1, 8))
-def test_pass_at_k_equals_the_count_over_all_subsets(n: int) -> None:
-    for c in range(n + 1):
-        for k in range(1, n + 1):
-            subsets = list(combinations([index < c for index in range(n)], k))
-            assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
-
-
-def test_pass_at_k_refuses_more_draws_than_samples() -> None:
-    with pytest.raises(DataError):
-        pass_at_k(4, 2, 5)
-
-
-def test_majority_vote_breaks_ties_evenly_and_ignores_the_silent() -> None:
-    assert maj_at_k(["7", "7", "8"], [True, True, False]) == 1.0
-    assert maj_at_k(["7", "8", "8"], [True, False, False]) == 0.0
-    assert maj_at_k(["7", "8"], [True, False]) == 0.5
-    assert maj_at_k([None, None, "7"], [False, False, True]) == 1.0
-    assert maj_at_k([None], [False]) == 0.0
-
-
-def test_mean_at_n_weighs_problems_equally() -> None:
-    assert mean_at_n([[True, True, True, False], [False]]) == pytest.approx(0.375)
-    with pytest.raises(DataError):
-        mean_at_n([[]])
-
-
-def test_rates_by_attempt_by_hand() -> None:
-    rates = rates_by_attempt(
-        [
-            Attempts(num_attempts=1, solved_at=1),
-            Attempts(num_attempts=4, solved_at=2),  # two siblings were drawn beyond the solution
-            Attempts(num_attempts=3, solved_at=None),
-            Attempts(num_attempts=2, solved_at=2),
-        ]
-    )
-    assert rates == (
-        AttemptRate(attempt=1, tried=4, solved=1, rate=0.25, cumulative=0.25),
-        AttemptRate(attempt=2, tried=3, solved=2, rate=2 / 3, cumulative=0.75),
-        AttemptRate(attempt=3, tried=1, solved=0, rate=0.0, cumulative=0.75),
-    )
-
-
-def test_rates_by_attempt_of_nothing_is_nothing() -> None:
-    assert rates_by_attempt([]) == ()
-    with pytest.raises(DataError):
-        rates_by_attempt([Attempts(num_attempts=2, solved_at=3)])

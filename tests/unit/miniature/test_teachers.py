@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,6 @@ from still_core.miniature.problems import generate
 from still_core.miniature.recipe import FaultRates
 from still_core.miniature.soundness import soundness, thought_is_sound
 from still_core.miniature.teachers import Fault, Teacher, distil, script
-from still_core.responses.format import render_response
 from still_core.responses.response import Response
 from still_core.responses.unify import unify
 
@@ -33,7 +33,7 @@ def test_a_faultless_separate_teacher_is_whole_and_sound() -> None:
         unified = unify(raw)
         assert unified.response is not None
         assert thought_is_sound(raw.problem, unified.response)
-        assert soundness(raw.problem, render_response(unified.response))
+        assert soundness(raw.problem, unified.response)
 
 
 def test_a_faultless_stream_teacher_leaves_the_solution_to_be_completed() -> None:
@@ -80,7 +80,8 @@ def test_a_wrong_thought_with_a_right_answer_is_a_lucky_guess() -> None:
         thought="\n\n".join(steps[:1] + steps[2:]), solution=f"\\boxed{{{problem.gold}}}"
     )
     assert not thought_is_sound(problem, skipped)
-    assert soundness(problem, f"\\boxed{{{problem.gold}}}") is None
+    assert soundness(problem, skipped) is False
+    assert soundness(replace(problem, statement="What is 1+1?"), skipped) is None
 
 
 def test_an_unknown_teacher_is_one_clear_line() -> None:

@@ -17,7 +17,7 @@ from still_core.miniature.tokenizer import (
     build_tokenizer,
     vocabulary,
 )
-from still_core.responses.format import parse_response, render_response
+from still_core.responses.format import classify, render_response
 from still_core.responses.response import Response
 
 RESPONSE = Response(thought="a=527\n\nb+40=567", solution="\\boxed{567}")
@@ -33,7 +33,7 @@ def test_every_ascii_text_round_trips() -> None:
 def test_a_response_round_trips_with_one_token_per_mark() -> None:
     tokenizer = build_tokenizer()
     ids = tokenizer(render_response(RESPONSE))["input_ids"]
-    assert parse_response(tokenizer.decode(ids, skip_special_tokens=False)) == RESPONSE
+    assert classify(tokenizer.decode(ids, skip_special_tokens=False)) == RESPONSE
     assert [ids.count(vocabulary()[token]) for token in FORMAT] == [1, 1, 1, 1]
 
 

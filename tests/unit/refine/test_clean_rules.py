@@ -17,7 +17,6 @@ from still_core.refine.lineage import dropped_from_rows, dropped_rows, trace
 from still_core.refine.mix import mix, plan_quotas
 from still_core.refine.pairs import Pair, make_pairs
 from still_core.refine.recipe import (
-    TABLE_3,
     CleanRecipe,
     Direction,
     MixRecipe,
@@ -257,7 +256,7 @@ def test_a_mixture_stands_in_the_recipes_proportions() -> None:
         "normal_math": 20,
         "other": 10,
     }
-    without = mix(rows, TABLE_3["without_hard_problems"])
+    without = mix(rows, MixRecipe(weights={"normal_math": 1.0, "other": 1.0}))
     assert {one.bucket for one in without.kept} == {"normal_math", "other"}
     assert len(without.kept) + len(without.dropped) == len(rows)
 
@@ -304,12 +303,18 @@ def test_english_inside_a_chinese_thought_is_mixed_and_formulas_are_not() -> Non
     assert reason(row(thought=wholly, **fields), recipe) == ""
 
 
-@pytest.mark.parametrize("name", TABLE_3)
-def test_the_mixtures_of_table_3_are_recipes(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("without-hard-problems", {"normal_math": 1.0, "other": 1.0}),
+        ("without-other-domains", {"hard_math": 1.0, "normal_math": 1.0}),
+        ("mixed", {"hard_math": 1.0, "normal_math": 1.0, "other": 1.0}),
+    ],
+)
+def test_the_mixtures_of_table_3_are_recipes(name: str, weights: dict[str, float]) -> None:
     folder = Path(__file__).resolve().parents[3] / "deployments" / "recipes"
-    recipe = load_recipe(str(folder / f"table-3-{name.replace('_', '-')}.yaml"))
-    weights = {bucket: weight for bucket, weight in recipe.mix.weights.items() if weight}
-    assert weights == TABLE_3[name].weights
+    recipe = load_recipe(str(folder / f"table-3-{name}.yaml"))
+    assert {bucket: weight for bucket, weight in recipe.mix.weights.items() if weight} == weights
     paper = load_recipe("still-2-32b")
     mix = recipe.mix.model_copy(update={"weights": paper.mix.weights})
     assert recipe.model_copy(update={"name": paper.name, "mix": mix}) == paper

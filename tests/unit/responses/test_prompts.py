@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 
 from still_core.errors import ConfigError, DataError
-from still_core.responses.format import TOKENS, Defect, DefectKind, classify, parse_response
+from still_core.responses.codec import Codec, check_thought_survives, read_codec
+from still_core.responses.format import TOKENS, Defect, DefectKind
 from still_core.responses.prompts import (
     PROMPTS,
     QUESTION,
     Markup,
     Source,
-    assert_thought_survives,
     completion_request,
     prompt,
     render_demonstration,
+    whole_response,
 )
 from still_core.responses.response import Response
 from still_core.responses.tags import classify_tagged, render_tagged
+from still_core.verify import extract_final_answer
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -37,8 +39,8 @@ class Characters:
 
     eos_token = "<|im_end|>"
 
-    def __init__(self, chat_template: str = CHAT, lost: str = "") -> None:
-        self.chat_template, self.lost = chat_template, lost
+    def __init__(self, chat_template: str = CHAT) -> None:
+        self.chat_template = chat_template
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> str:
         from jinja2 import Template
@@ -47,11 +49,13 @@ class Characters:
         asked = options.get("add_generation_prompt", False)
         return template.render(messages=conversation, add_generation_prompt=asked)
 
-    def encode(self, text: str, **options: Any) -> list[int]:
-        return [ord(c) for c in text if c not in self.lost]
 
-    def decode(self, token_ids: list[int], **options: Any) -> str:
-        return "".join(map(chr, token_ids))
+def characters(lost: str = "") -> Codec:
+    """One token a character, some of them lost."""
+    return Codec(
+        encode=lambda text: [ord(c) for c in text if c not in lost],
+        decode=lambda ids: "".join(map(chr, ids)),
+    )
 
 
 @dataclass(frozen=True)
@@ -114,20 +118,21 @@ def test_training_and_rollouts_see_the_same_prompt() -> None:
     assert made.prompt_text.endswith("<|im_start|>assistant\n")
     assert made.completion_text.endswith(f"{TOKENS[3]}{tokenizer.eos_token}")
     body = made.completion_text.removesuffix(tokenizer.eos_token)
-    assert parse_response(body) == Response(thought="Two\n\nand two.", solution="It is \\boxed{4}.")
+    assert asked.read_completion(body) == Response(
+        thought="Two\n\nand two.", solution="It is \\boxed{4}."
+    )
 
 
 def test_the_thought_survives_a_template_that_eats_it() -> None:
-    tokenizer = Characters(EATING)
-    assert not assert_thought_survives(tokenizer).template_keeps_thought
-    made = render_demonstration(prompt("bare"), Spoken(thought="a </think> b"), tokenizer)
+    made = render_demonstration(prompt("bare"), Spoken(thought="a </think> b"), Characters(EATING))
     assert "a </think> b" in made.completion_text
-    assert assert_thought_survives(Characters()).template_keeps_thought
 
 
-def test_a_tokenizer_that_loses_newlines_is_refused() -> None:
+@pytest.mark.parametrize(("asked", "lost"), [("bare", "\n"), ("bare", "|"), ("still-3-short", "<")])
+def test_a_tokenizer_that_loses_newlines_or_marks_is_refused(asked: str, lost: str) -> None:
+    check_thought_survives(prompt(asked), characters())
     with pytest.raises(ConfigError, match="does not give the thought back"):
-        assert_thought_survives(Characters(lost="\n"))
+        check_thought_survives(prompt(asked), characters(lost))
 
 
 def test_a_real_tokenizer_gives_the_thought_back(tmp_path: Path) -> None:
@@ -141,17 +146,27 @@ def test_a_real_tokenizer_gives_the_thought_back(tmp_path: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>")
     tokenizer.chat_template = CHAT
     tokenizer.add_special_tokens({"additional_special_tokens": list(TOKENS)})
-    assert assert_thought_survives(tokenizer).num_format_tokens == 4
+    tokenizer.save_pretrained(tmp_path)
+    check_thought_survives(prompt("bare"), read_codec(tmp_path))
     made = render_demonstration(prompt("still-2"), Spoken(), tokenizer)
     ids = tokenizer.encode(made.completion_text, add_special_tokens=False)
     assert tokenizer.decode(ids, skip_special_tokens=False) == made.completion_text
 
 
-def test_a_completion_request_opens_the_solution_after_the_thought() -> None:
-    asked = prompt("bare").render("2 + 2?", Characters())
-    text = completion_request(asked, "Two\n\nand two: \\boxed{4}.")
-    end = f"\nIt is \\boxed{{4}}.\n{TOKENS[3]}"
-    assert isinstance(classify(text.removeprefix(asked) + end.removeprefix("\n")), Response)
+@pytest.mark.parametrize("name", ["bare", "still-3-short", "still-3-long"])
+def test_a_completion_request_is_the_beginning_of_what_is_trained_on(name: str) -> None:
+    asked, tokenizer = prompt(name), Characters()
+    made = render_demonstration(asked, Spoken(), tokenizer)
+    text = completion_request(asked, made.prompt_text, Spoken().thought)
+    end = f"{Spoken().solution}\n{asked.markup.marks()[3]}{tokenizer.eos_token}"
+    assert text + end == made.prompt_text + made.completion_text
+
+
+def test_a_thought_that_the_prompt_opened_and_that_was_cut_holds_no_answer() -> None:
+    cut = "Two and two, so \\boxed{4}. But wait"
+    opened, closed = (prompt(name).digest(Characters()) for name in ("still-3-long", "bare"))
+    assert extract_final_answer(whole_response(cut, opened)) is None
+    assert whole_response(cut, closed) == cut
 
 
 def test_the_zero_runs_prompts_open_the_thought_and_ask_for_tags() -> None:
@@ -162,7 +177,7 @@ def test_the_zero_runs_prompts_open_the_thought_and_ask_for_tags() -> None:
         assert asked.render("2 + 2?", tokenizer).endswith("<think>")
         made = render_demonstration(asked, Spoken(), tokenizer)
         body = made.completion_text.removesuffix(tokenizer.eos_token)
-        assert classify_tagged(body, opened=True) == Response(
+        assert asked.read_completion(body) == Response(
             thought="Two\n\nand two.", solution="It is \\boxed{4}."
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -136,6 +137,11 @@ def test_closing_leaves_no_process_behind_and_refuses_further_answers() -> None:
 def test_settings_out_of_range_are_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match="workers"):
         VerifierPool(workers=0)
+    for seconds in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="finite"):
+            VerifierPool(deadline_s=seconds)
+        with pytest.raises(ConfigError, match="finite"):
+            VerifierPool(code_deadline_s=seconds)
 
 
 def test_a_worker_dies_with_the_process_that_owns_it() -> None:
