@@ -2,8 +2,9 @@
 # Each makes the environment first if it is not there or a lock file changed.
 
 PYTHON ?= python3.11
-LOCK   ?= cpu
 BIN    := .venv/bin
+# `make env LOCK=gpu` on GPU nodes; without LOCK, that of the environment that stands.
+LOCK   ?= $(or $(patsubst .venv/.made-from-%,%,$(firstword $(wildcard .venv/.made-from-*))),cpu)
 STAMP  := .venv/.made-from-$(LOCK)
 
 .PHONY: env demo test check real-input clean
@@ -38,11 +39,15 @@ check: env
 clean:
 	rm -rf .venv .still reports
 
-# The same loop on real problems and real long thoughts, with an untrained small model.
+# The same loop on real problems and real long thoughts, with an untrained small model. The recipe reads
+# .still/data, a link to DATA; docs/how-to/use-real-data.md says what the files are.
 DATA  ?= ../shared/data
 SMALL := .still/models/small
+TEXTS := gsm8k_train.jsonl math_train_deepscaler.json model_outputs_thinking_gsm8k.jsonl model_outputs_thinking_math500.jsonl
 
 real-input: env
-	test -f $(SMALL)/config.json || $(BIN)/still model small $(DATA)/gsm8k_train.jsonl $(DATA)/math_train_deepscaler.json \
-		$(DATA)/model_outputs_thinking_gsm8k.jsonl $(DATA)/model_outputs_thinking_math500.jsonl --out $(SMALL)
+	@for file in $(TEXTS) MATH_OAI.jsonl AIME24.jsonl; do test -f $(DATA)/$$file || { \
+		echo "make: no data there: got $(DATA)/$$file; say DATA=FOLDER, docs/how-to/use-real-data.md lists its files"; exit 1; }; done
+	mkdir -p .still && ln -sfn $(abspath $(DATA)) .still/data
+	test -f $(SMALL)/config.json || $(BIN)/still model small $(addprefix $(DATA)/,$(TEXTS)) --out $(SMALL)
 	$(BIN)/still run --recipe deployments/recipes/real-input.yaml

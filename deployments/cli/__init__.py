@@ -1,11 +1,15 @@
 """The `still` command. Subcommands are imported when called, so that `--help` stays fast.
 
-Each subcommand is a thin module beside this one; its logic lives in `still_core` or `flows`.
+Each subcommand is a thin module beside this one; its logic lives in `still_core` or `flows`. Its
+help is its docstring.
 """
 
 from __future__ import annotations
 
+import ast
 import sys
+from functools import lru_cache
+from pathlib import Path
 
 from cyclopts import App
 
@@ -13,55 +17,56 @@ from deployments.cli.ending import end_if_asked
 from still_core.errors import StillError
 
 COMMANDS = {
-    "run": ("run:run", "Run the STILL-2 loop; what is cached is not done again."),
-    "plan": ("run:plan", "Print the DAG, what is cached, what will run and what it will cost."),
-    "report": ("report:report", "Show the report of a run."),
-    "watch": ("watch:watch", "Show what a run is doing, and where it is stuck."),
-    "lineage": ("lineage:lineage", "Show what an artefact was made of and what came from it."),
-    "verify": ("verify:verify", "Judge answers against gold."),
-    "doctor": ("doctor:doctor", "Check this machine and say the remedy for what is wrong."),
-    "up": ("services:up", "Start Prefect's server and UI, and a worker, and register deployments."),
-    "down": ("services:down", "Stop what `still up` started."),
+    "run": "run:run",
+    "plan": "run:plan",
+    "report": "report:report",
+    "watch": "watch:watch",
+    "lineage": "lineage:lineage",
+    "verify": "verify:verify",
+    "doctor": "doctor:doctor",
+    "up": "services:up",
+    "down": "services:down",
 }
+"""Module and function by the command's name."""
 GROUPS = {
+    "recipe": (
+        "Look into recipes before a run.",
+        {"show": "recipe:show", "fields": "recipe:fields"},
+    ),
     "data": (
         "Build, inspect and decontaminate training data.",
         {
-            "build": ("data:build", "Build a data set by a recipe."),
-            "funnel": ("data:funnel", "Print what each rule kept and dropped."),
-            "show": ("data:show", "Print one row and its lineage."),
-            "decontaminate": ("data:decontaminate", "Find benchmark problems in training data."),
+            "build": "data:build",
+            "funnel": "data:funnel",
+            "show": "data:show",
+            "decontaminate": "data:decontaminate",
         },
     ),
     "bank": (
         "Look into the rollout bank.",
         {
-            "ls": ("bank:ls", "List what the bank holds."),
-            "show": ("bank:show", "Print one rollout with its provenance."),
-            "stats": ("bank:stats", "Pass rates and token counts."),
-            "export": ("bank:export", "Write rollouts to JSONL or Parquet."),
-            "gc": ("bank:gc", "Name, and with --yes remove, what nothing refers to."),
-            "regrade": ("bank:regrade", "Apply the present verifier to stored rollouts."),
+            "ls": "bank:ls",
+            "show": "bank:show",
+            "stats": "bank:stats",
+            "export": "bank:export",
+            "gc": "bank:gc",
+            "regrade": "bank:regrade",
         },
     ),
     "store": (
         "Look into the object store, and free what nothing needs.",
         {
-            "ls": ("store:ls", "List published versions with their sizes."),
-            "gc": ("store:gc", "Name, and with --yes remove, what nothing needs."),
+            "ls": "store:ls",
+            "gc": "store:gc",
+            "retain": "store:retain",
+            "quarantine": "store:quarantine",
         },
     ),
     "model": (
         "Make models to start from.",
-        {
-            "small": ("model:small", "A small untrained model, its tokenizer trained on files."),
-            "backbone": ("model:backbone", "School the miniature's backbone from nothing."),
-        },
+        {"small": "model:small", "backbone": "model:backbone"},
     ),
-    "sandbox": (
-        "Run model-written code in isolation.",
-        {"run": ("sandbox:run", "Run one Python file in the sandbox.")},
-    ),
+    "sandbox": ("Run model-written code in isolation.", {"run": "sandbox:run"}),
 }
 
 
@@ -76,9 +81,21 @@ def build_app() -> App:
     return app
 
 
-def _add(app: App, commands: dict[str, tuple[str, str]]) -> None:
-    for name, (place, text) in commands.items():
-        app.command(f"deployments.cli.{place}", name=name, help=text)
+def _add(app: App, commands: dict[str, str]) -> None:
+    for name, place in commands.items():
+        app.command(f"deployments.cli.{place}", name=name, help=_docstring(place))
+
+
+def _docstring(place: str) -> str:
+    """A command's docstring, read from its source: importing all of them takes half a second."""
+    module, _, name = place.partition(":")
+    functions = (node for node in _parsed(module).body if isinstance(node, ast.FunctionDef))
+    return next(ast.get_docstring(node) or "" for node in functions if node.name == name)
+
+
+@lru_cache
+def _parsed(module: str) -> ast.Module:
+    return ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
 
 
 def main() -> None:

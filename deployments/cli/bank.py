@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot, open_store
+from still_core.errors import ConfigError, explain
 
 if TYPE_CHECKING:
     from still_core.rollout.bank import Filter, RolloutBank
@@ -20,7 +21,7 @@ Verdict = Annotated[
     str | None,
     Parameter(help="correct, wrong, no_answer, unparsable, timeout or error."),
 ]
-Round = Annotated[int | None, Parameter(help="Round of the policy that drew it; -1: backbone.")]
+Round = Annotated[int | None, Parameter(help="t of the M_t that drew it; 0: backbone, -1: no M_t.")]
 
 
 def ls(
@@ -33,13 +34,15 @@ def ls(
     limit: Annotated[int, Parameter(help="Most rows printed; 0 prints all.")] = 50,
 ) -> None:
     """List rollouts, one line each: id, problem, round, policy, sample, tokens, finish, verdict."""
+    if limit < 0:
+        raise ConfigError(explain("--limit", got=limit, expected="0 or more"))
     rows = _open(store).rows(_filter(problem, policy, verdict, round))
     print("id               round policy           sample tokens finish verdict    problem")
     for row in rows[: limit or None]:
         print(
             f"{row['id']:16} {row['policy_version']:>5} {row['policy_digest'][:16]:16} "
             f"{row['sample_index']:>6} {row['num_tokens']:>6} {row['finish_reason']:6} "
-            f"{row['outcome'] or 'unjudged':10} {row['problem_id']}"
+            f"{row['outcome'] or 'unjudged':10} {_one_line(row['problem_id'])}"
         )
     if limit and len(rows) > limit:
         print(f"... {len(rows) - limit} more; --limit 0 lists all", file=sys.stderr)
@@ -98,7 +101,10 @@ def gc(
     store: StoreRoot = DEFAULT_STORE,
     yes: Annotated[bool, Parameter(help="Do it; without it, only name it.")] = False,
 ) -> None:
-    """Merge small shards, drop duplicate rows, set damaged shards aside."""
+    """Merge small shards, drop duplicate rows and set damaged shards aside.
+
+    Without `--yes` it names them and changes nothing.
+    """
     report = _open(store).gc(dry_run=not yes)
     print("\n".join(report.lines()))
     if not yes:
@@ -113,12 +119,25 @@ def regrade(
     verdict: Verdict = None,
     round: Round = None,
     workers: Annotated[int, Parameter(help="Verifier processes.")] = 1,
-    deadline: Annotated[float, Parameter(help="Wall-clock seconds for one answer.")] = 2.0,
+    recipe: Annotated[
+        str | None,
+        Parameter(help="Preset name or file whose conventions and time limit judge."),
+    ] = None,
+    deadline: Annotated[
+        float | None, Parameter(help="Wall-clock seconds for one answer, in place of the recipe's.")
+    ] = None,
 ) -> None:
     """Judge stored rollouts by the present verifier; gold answers come from published problems."""
+    from still_core.recipes.loading import load_recipe
     from still_core.verify import VerifierPool
+    from still_core.verify.recipe import VerifyRecipe
 
-    with VerifierPool(workers=workers, deadline_s=deadline) as verifier:
+    verify = VerifyRecipe() if recipe is None else load_recipe(recipe).verify
+    with VerifierPool(
+        workers=workers,
+        deadline_s=verify.deadline_s if deadline is None else deadline,
+        conventions=verify.conventions,
+    ) as verifier:
         report = _open(store).regrade(verifier, asked=_filter(problem, policy, verdict, round))
     print(
         f"verifier {verifier.version}: {report.num_in} rollouts = {report.unchanged} unchanged "
@@ -128,17 +147,20 @@ def regrade(
         print(f"{count:>8}  {change}")
 
 
+def _one_line(text: str) -> str:
+    """Control characters and line ends as escapes: an id comes from whoever wrote the data."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def _open(root: str) -> RolloutBank:
     from still_core.rollout.bank import RolloutBank
-    from still_core.store import Store
 
-    return RolloutBank(Store(root))
+    return RolloutBank(open_store(root))
 
 
 def _filter(
     problem: str | None, policy: str | None, verdict: str | None, round: int | None
 ) -> Filter:
-    from still_core.errors import ConfigError, explain
     from still_core.rollout.bank import Filter
     from still_core.verify.verdict import Outcome
 

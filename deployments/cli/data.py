@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from deployments.cli.ending import end_on_signals
+from deployments.cli.parameters import Changes, ResourceChanges
+from deployments.environment import prepare_environment
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,11 +26,14 @@ def build(
     *,
     recipe: str,
     out: str,
-    set: Annotated[list[str] | None, Parameter(name="--set")] = None,
-    resource: Annotated[list[str] | None, Parameter(name="--resource")] = None,
+    set: Changes = (),
+    resource: ResourceChanges = (),
     workers: int = 1,
 ) -> None:
     """Build D_0 by a recipe and publish it in a store.
+
+    Live teachers are asked at `--resource rollout.endpoint=http://host:8000/v1`, as fast as
+    `--resource rollout.requests_per_minute=60` allows.
 
     Parameters
     ----------
@@ -34,24 +41,21 @@ def build(
         Name of a preset, or a YAML or JSON file.
     out
         Store: a folder or `s3://bucket/prefix`.
-    set
-        A change to the recipe, `section.key=value`; may be given several times.
-    resource
-        Where live teachers are asked, `rollout.endpoint=http://host:8000/v1`, and how fast,
-        `rollout.requests_per_minute=60`; may be given several times. No part of the data set's
-        identity.
     workers
         Verifier processes.
     """
-    from still_core.dataset import build_dataset, read_funnels
+    prepare_environment()
+    end_on_signals()
+    from still_core.dataset import build_dataset
     from still_core.identity import digest
+    from still_core.inspection import read_funnels
     from still_core.recipes.loading import load_recipe, load_resources
     from still_core.store import Store
     from still_core.terminal import TerminalProgress
     from tasks.engines import ask_teacher, workers_of_run
     from tasks.preflight import fingerprint_sources, fingerprint_teachers
 
-    loaded, resources = load_recipe(recipe, set or ()), load_resources(recipe, resource or ())
+    loaded, resources = load_recipe(recipe, set), load_resources(recipe, resource)
     benchmarks = [one.source for one in loaded.problems.benchmarks]
     files = fingerprint_sources([*loaded.problems.sources, *benchmarks])
     for source, found in fingerprint_teachers(loaded.distil).items():
@@ -90,7 +94,7 @@ def funnel(uri: str) -> None:
     uri
         What `still data build` printed, or a store, whose newest data set is taken.
     """
-    from still_core.dataset import find_dataset, read_funnels
+    from still_core.inspection import find_dataset, read_funnels
 
     store, handle = find_dataset(uri)
     print(f"{handle.name} {handle.version}")
@@ -108,7 +112,7 @@ def show(uri: str, row: str) -> None:
     row
         Number of a demonstration, or the id of a demonstration, response or problem.
     """
-    from still_core.dataset import describe_row, find_dataset
+    from still_core.inspection import describe_row, find_dataset
 
     store, handle = find_dataset(uri)
     print(describe_row(store, handle, row))
@@ -168,7 +172,7 @@ def _training_problems(train: str) -> list[Problem]:
 
     if "/manifests/" not in train:
         return read_statements("train", train)
-    from still_core.dataset import find_dataset, responses_of
+    from still_core.inspection import find_dataset, responses_of
     from still_core.problems.comparison import problems_of_rows
 
     return problems_of_rows([row.to_row() for row in responses_of(*find_dataset(train))])

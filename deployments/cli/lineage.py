@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot, open_store
 
 
 def lineage(
@@ -17,12 +17,11 @@ def lineage(
     *,
     store: StoreRoot = DEFAULT_STORE,
 ) -> None:
-    """Print what it was made of, nearest first, all that came from it, and the rollouts it drew."""
+    """Print what an artefact was made of, what came from it, and the rollouts it drew."""
     from still_core.rollout.bank import RolloutBank
-    from still_core.store import Store
     from still_core.store.lineage import ancestors, descendants, find_artefact
 
-    root = Store(store)
+    root = open_store(store)
     handle = find_artefact(root, artefact)
     print(f"{handle.name}@{handle.version}  digest {handle.digest[:16]}")
     for title, found in (

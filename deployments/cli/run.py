@@ -9,26 +9,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from deployments.cli.ending import end_on_signals
-from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+from deployments.cli.parameters import DEFAULT_STORE, Changes, ResourceChanges, StoreRoot
 from deployments.environment import prepare_environment
 from still_core.recipes.loading import load_recipe, load_resources
 
 Recipe = Annotated[
     str, Parameter(name=["--recipe", "-r"], help="Preset name, or a YAML or JSON file.")
-]
-Changes = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--set", help="Change one recipe field: section.key=value. Repeatable.", negative=""
-    ),
-]
-ResourceChanges = Annotated[
-    tuple[str, ...],
-    Parameter(
-        name="--resource",
-        help="Change one resource: rollout.num_actors=4. No part of any result. Repeatable.",
-        negative="",
-    ),
 ]
 
 
@@ -49,7 +35,7 @@ def run(
     from tasks.preflight import preflight
 
     # The flow checks again; here a mistake is told before a server starts.
-    preflight(chosen, store, resources)
+    preflight(chosen, store, resources, str(reports))
     page = still_2(recipe=chosen, store=store, reports=str(reports), resources=resources)
     print_summary(Path(page))
 
@@ -61,7 +47,7 @@ def plan(
     store: StoreRoot = DEFAULT_STORE,
     resource: ResourceChanges = (),
 ) -> None:
-    """Print the DAG, what is cached and what will run, and what the run will cost."""
+    """Print the DAG, what is cached, what will run and what it will cost."""
     chosen, resources = load_recipe(recipe, set), load_resources(recipe, resource)
     prepare_environment()
     from flows.planning import plan_still_2

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
+from deployments.cli.parameters import DEFAULT_STORE, StoreRoot, open_store
 from still_core.heartbeat import StageState, State, read_heartbeats
+from still_core.report.text import duration
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -29,11 +32,9 @@ def watch(
     once: Annotated[bool, Parameter(help="Print one line per stage and end.")] = False,
 ) -> None:
     """Show the stages of a run as they go: done, rate, oldest request in flight, time left."""
-    from still_core.store import Store
-
-    root = Store(store)
+    root = open_store(store)
     if once:
-        states = read_heartbeats(root, run)
+        states = read_heartbeats(root, run, left_out=partial(print, file=sys.stderr))
         print("\n".join(line(state, time.time()) for state in states) or _nothing(run))
         return
     from rich.live import Live
@@ -41,7 +42,9 @@ def watch(
     with Live(refresh_per_second=2) as live:
         try:
             while True:
-                live.update(_page(read_heartbeats(root, run), run))
+                left_out: list[str] = []
+                states = read_heartbeats(root, run, left_out=left_out.append)
+                live.update(_page(states, run, left_out))
                 time.sleep(1.0)
         except KeyboardInterrupt:
             return
@@ -80,28 +83,15 @@ def line(state: StageState, now: float) -> str:
     return ", ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> [duration(s) for s in (5.4, 90, 7260)]
-    ['5 s', '1 min 30 s', '2 h 1 min']
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _page(states: list[StageState], run: str) -> Group:
+def _page(states: list[StageState], run: str, left_out: list[str]) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     now = time.time()
+    missed = [Text(each, style="bold red") for each in left_out]
     if not states:
-        return Group(Text(_nothing(run)))
+        return Group(Text(_nothing(run)), *missed)
     stages = Table(title=f"run {states[0].run}")
     for name in ("stage", "state", "done", "rate /s", "oldest", "left", "facts"):
         stages.add_column(name)
@@ -133,7 +123,7 @@ def _page(states: list[StageState], run: str) -> Group:
             f"{worker.restarts} {worker.last_failure}".strip(),
             f"pid {worker.pid} on {worker.node}",
         )
-    return Group(stages, *([workers] if workers.row_count else []), *trouble)
+    return Group(stages, *([workers] if workers.row_count else []), *trouble, *missed)
 
 
 def _nothing(run: str) -> str:
