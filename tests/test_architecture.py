@@ -72,8 +72,8 @@ def test_every_command_can_be_imported() -> None:
 
     from deployments.cli import COMMANDS, GROUPS
 
-    places = [place for place, _ in COMMANDS.values()]
-    places += [place for _, commands in GROUPS.values() for place, _ in commands.values()]
+    places = list(COMMANDS.values())
+    places += [place for _, commands in GROUPS.values() for place in commands.values()]
     for place in places:
         module, _, function = place.partition(":")
         assert callable(getattr(importlib.import_module(f"deployments.cli.{module}"), function))

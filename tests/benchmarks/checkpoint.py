@@ -112,7 +112,7 @@ def main() -> None:
     staged = stage(model, optimizer, rank=0, state=facts)
     with tempfile.TemporaryDirectory() as folder, opened_store(arguments.s3) as store:
         path = Path(folder)
-        check_round_trip(staged, path / "check", arguments.hidden)
+        check_round_trip(staged, path / "check", store, arguments.hidden)
 
         def torch_save() -> float:
             return seconds(lambda: torch.save(state_of(model, optimizer), path / "torch.pt"))
@@ -143,15 +143,16 @@ def write_and_publish(staged: object, directory: Path, store: Store) -> None:
     store.publish_dir("bench/parts", "1", directory)
 
 
-def check_round_trip(staged: object, directory: Path, hidden: int) -> None:
+def check_round_trip(staged: object, directory: Path, store: Store, hidden: int) -> None:
     """What is written comes back bit for bit."""
     write_shard(staged, directory)
+    part = store.publish_dir("bench/check", "1", directory)
     model, optimizer = trained(hidden)
     expected = [t.clone() for t in tensors_of(model, optimizer)]
     with torch.no_grad():
         for tensor in tensors_of(model, optimizer):
             tensor.zero_()
-    restore(Shards.open([directory]), model, optimizer)
+    restore(Shards.open(store, [part]), model, optimizer)
     found = tensors_of(model, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 

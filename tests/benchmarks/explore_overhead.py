@@ -211,6 +211,7 @@ class Bench:
             RolloutBank(Store(self.work / f"store-{seed}")),
             AnsweringVerifier(verifier),
             recipe,
+            Resources(),
             seed=seed,
             round=1,
             prompt=PROMPT,

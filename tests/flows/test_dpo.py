@@ -9,8 +9,8 @@ import pytest
 
 from flows.planning import plan_still_2
 from flows.still_2 import still_2
-from still_core.dataset import describe_row, find_dataset
 from still_core.distil.preferences import read_pairs
+from still_core.inspection import describe_row, find_dataset
 from still_core.recipes.loading import load_recipe
 from still_core.recipes.recipe import Resources
 from still_core.rollout.bank import RolloutBank

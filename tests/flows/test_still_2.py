@@ -45,10 +45,23 @@ def test_the_report_has_a_row_for_the_backbone_and_one_for_each_training(
     assert set(report["rows"][1]["p_vs_previous"]) == {"arithmetic-normal", "arithmetic-hard"}
 
 
-def test_every_funnel_of_the_report_adds_up(finished_run: FinishedRun) -> None:
-    for funnel in report_of(finished_run.reports)["funnels"]:
-        for step in funnel["steps"]:
-            assert step["num_in"] == step["num_kept"] + sum(step["dropped"].values())
+def test_the_funnels_of_the_report_lead_to_the_rows_of_each_data_set(
+    finished_run: FinishedRun,
+) -> None:
+    funnels = {one["name"]: one["steps"] for one in report_of(finished_run.reports)["funnels"]}
+    assert list(funnels) == [
+        "problems",
+        "drafts",
+        "completed drafts",
+        "D_0",
+        "candidates of round 1",
+        "D_1",
+    ]
+    store = Store(finished_run.store)
+    (d0,) = store.list("build-d0")
+    assert funnels["D_0"][-1]["num_kept"] == len(read_demonstrations(store, d0))
+    d1 = read_demonstrations(store, first_refined(store))
+    assert funnels["D_1"][-1]["num_kept"] == len(d1)
 
 
 def test_the_page_stands_alone_and_latest_leads_to_it(finished_run: FinishedRun) -> None:

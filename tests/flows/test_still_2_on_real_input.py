@@ -38,7 +38,9 @@ def test_real_thoughts_go_all_the_way_to_a_complete_report(
     from flows.still_2 import still_2
     from still_core.train.small_model import make_small_model
 
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".still").mkdir()
+    (tmp_path / ".still" / "data").symlink_to(shared_data)
     texts = [shared_data / f"model_outputs_thinking_{name}.jsonl" for name in ("gsm8k", "math500")]
     model = make_small_model(texts, tmp_path / "model", vocabulary=1024, hidden=64)
     tree = yaml.safe_load((ROOT / "deployments" / "recipes" / "real-input.yaml").read_text("utf-8"))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from deployments.cli import build_app, main
+from still_core.errors import DataError
+from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout.bank import RolloutBank
 from still_core.store import Store
+from still_core.store.bundle import publish_tables
 from tests.fixtures.crash_campaign import make_rollout
 
 
@@ -77,6 +81,9 @@ def test_gc_changes_nothing_without_yes(root: str, capsys: pytest.CaptureFixture
         (["show", "nothing"], "no such rollout in the bank"),
         (["ls", "--verdict", "fine"], "expected correct, wrong"),
         (["export", "x.xlsx"], "unknown export format"),
+        (["ls", "--limit", "-1"], "--limit: got -1, expected 0 or more"),
+        (["regrade", "--deadline", "nan"], "deadlines > 0 and finite"),
+        (["regrade", "--recipe", "minature"], "unknown recipe: got 'minature'"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -93,3 +100,62 @@ def test_a_mistake_is_one_line(
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+def test_a_problem_id_is_one_line_whatever_it_holds(
+    root: str, capsys: pytest.CaptureFixture
+) -> None:
+    hostile = "a\nb\x1b[2Jc\u202ed\u2028"
+    with RolloutBank(Store(root)).writer(owner="o") as writer:
+        writer.append(replace(make_rollout(3, 0), problem_id=hostile))
+    still("ls", "--store", root, "--round", "3")
+    assert capsys.readouterr().out.splitlines()[1].endswith(r" a\nb\x1b[2Jc\u202ed\u2028")
+
+
+def test_an_export_that_matches_nothing_leaves_the_file(root: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("of another day")
+    for _ in range(2):
+        with pytest.raises(DataError, match="no rollout matches"):
+            still("export", str(path), "--store", root, "--problem", "p99")
+        assert path.exists() == (path.suffix == ".jsonl")
+        path = path.with_suffix(".parquet")
+    assert (tmp_path / "x.jsonl").read_text() == "of another day"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["store", "x.jsonl"]
+
+
+def test_show_goes_on_without_a_damaged_manifest(
+    root: str, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(root)
+    store.publish("a", "1", {"f": b"1"})
+    store.backend.put("manifests/a/1.json", b"{")
+    still("show", make_rollout(1, 2).id, "--store", root)
+    assert capsys.readouterr().out.endswith("stage 1 thought 2\n")
+    assert caplog.text.count("left out: manifests/a/1.json") == 1
+
+
+def test_regrade_judges_by_the_recipe_s_conventions(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    store = Store(tmp_path / "store")
+    problem = Problem(
+        id="sums/0",
+        statement="How much?",
+        gold="1/2",
+        kind=AnswerKind.MATH,
+        domain="math",
+        bucket=Bucket.NORMAL_MATH,
+        source="sums",
+        row=0,
+    )
+    publish_tables(store, "collect", "1", {"problems": [problem.to_row()]})
+    drawn = replace(make_rollout(0, 0), problem_digest=problem.digest, text=r"\boxed{2/4}")
+    with RolloutBank(store).writer(owner="o") as writer:
+        writer.append(drawn)
+    recipe = tmp_path / "strict.yaml"
+    recipe.write_text("base: miniature\nverify: {conventions: {reduced: lowest}}\n")
+    still("regrade", "--store", store.root)
+    assert "1 unchanged" in capsys.readouterr().out
+    still("regrade", "--store", store.root, "--recipe", str(recipe))
+    assert "1  correct -> wrong" in capsys.readouterr().out

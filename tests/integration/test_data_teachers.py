@@ -122,7 +122,7 @@ def test_an_endpoint_without_an_address_is_one_line(tmp_path: Path) -> None:
     done = start(tmp_path, write_recipe(tmp_path))
     _, errors = done.communicate(timeout=60)
     assert done.returncode == 2
-    assert "needs a model name and an endpoint" in errors
+    assert "needs an endpoint" in errors
     assert "Traceback" not in errors
 
 

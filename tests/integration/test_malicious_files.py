@@ -13,7 +13,13 @@ from still_core.problems.rows import Quarantined, read_rows
 from still_core.recipes.loading import load_recipe
 from still_core.rollout.weights import Weights
 from still_core.store import Store
-from still_core.train.checkpoint import INDEX_FILE, SHARD_FILE, Shards, read_checkpoint
+from still_core.train.checkpoint import (
+    INDEX_FILE,
+    PIECES_FILE,
+    STATE_FILE,
+    Shards,
+    read_checkpoint,
+)
 from still_core.train.model_folder import model_files, model_folder
 from tests.fixtures.malicious_files import (
     DATA,
@@ -76,9 +82,9 @@ def test_a_pickle_in_the_place_of_a_checkpoint_is_refused(tmp_path: Path) -> Non
     index = store.publish("checkpoint", "1", {INDEX_FILE: data, ".metadata": data})
     with pytest.raises(StillError):
         read_checkpoint(store, index, job_digest="j")
-    (tmp_path / SHARD_FILE).write_bytes(data)
+    part = store.publish("part", "1", dict.fromkeys((PIECES_FILE, STATE_FILE), data))
     with pytest.raises(CheckpointError):
-        Shards.open([tmp_path])
+        Shards.open(store, [part])
     assert not canary.exists()
 
 

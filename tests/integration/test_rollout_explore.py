@@ -87,6 +87,7 @@ def run(
         RolloutBank(Store(store)),
         verifier,
         ExploreRecipe(sampling=Sampling(temperature=1.0, max_tokens=80), max_attempts=10),
+        Resources(),
         seed=3,
         round=1,
         prompt="bare",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from deployments.cli import build_app, main
+from still_core.errors import CorruptionError
+from still_core.evaluate.answers import EvaluatedAnswer
 from still_core.store import Handle, Store
 
 
@@ -77,6 +80,52 @@ def test_gc_takes_the_checkpoints_of_published_models_and_no_others(store: Store
         store.fetch(handle)
 
 
+def evaluation(model: Handle, store: Store, *, correct: int) -> None:
+    """Ten answers of a model, as the stage publishes them."""
+    answers = [
+        EvaluatedAnswer(
+            benchmark="b",
+            level="normal",
+            problem_id=str(number),
+            domain="mathematics",
+            difficulty=None,
+            sample_index=0,
+            outcome="correct" if number < correct else "wrong",
+            extracted=None,
+            truncated=False,
+            thought_tokens=0,
+        ).to_row()
+        for number in range(10)
+    ]
+    version = f"{model.version}-{correct}"
+    store.publish_table("evaluate-model", version, answers, meta={"parents": [model.digest]})
+
+
+def test_retain_keeps_the_best_by_evaluation_the_newest_and_what_was_not_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "store")
+    models = {
+        name: store.publish("train-model", name, {"model.safetensors": name.encode()}, meta={})
+        for name in ("weak", "best", "unknown", "middle", "newest")
+    }
+    for name, correct in {"weak": 9, "best": 8, "middle": 5, "newest": 1}.items():
+        evaluation(models[name], store, correct=correct)
+    evaluation(models["weak"], store, correct=2)  # its newer evaluation counts
+
+    words = ["retain", "train-model", "--best", "1", "--store", store.root]
+    still(*words)
+    printed = capsys.readouterr()
+    assert "keep            80.0%  train-model@best" in printed.out
+    assert "forget          20.0%  train-model@weak" in printed.out
+    assert "keep    not evaluated  train-model@unknown" in printed.out
+    assert "add --yes" in printed.err
+    assert len(store.versions("train-model")) == 5
+
+    still(*words, "--yes")
+    assert store.versions("train-model") == ["best", "newest", "unknown"]
+
+
 def test_gc_spares_what_is_young(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     still("gc", "--store", store.root, "--yes")
     assert "0 versions, 0 files" in capsys.readouterr().out
@@ -113,3 +162,122 @@ def test_an_age_at_which_a_writer_could_lose_files_is_one_line(
         main()
     assert ended.value.code == 2
     assert "--min-age-hours" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "store ls",
+        "store gc",
+        "store gc --yes",
+        "store quarantine --yes",
+        "bank ls",
+        "bank show x",
+        "bank stats",
+        "bank export x.jsonl",
+        "bank gc --yes",
+        "bank regrade",
+        "lineage x",
+        "watch --once",
+    ],
+)
+def test_a_mistyped_store_is_one_line_and_nothing_is_made(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["still", *words.split(), "--store", "stoer"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "no store there: got 'stoer', expected an existing folder" in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gc_that_only_names_makes_no_file(store: Store) -> None:
+    shutil.rmtree(Path(store.root) / ".staging")
+    before = sorted(Path(store.root).rglob("*"))
+    still("gc", "--store", store.root)
+    assert sorted(Path(store.root).rglob("*")) == before
+
+
+@pytest.fixture
+def damaged(store: Store) -> Path:
+    """The manifest of version v0, which a bad disk cut short."""
+    store.publish("train-model", "v0", {"model.safetensors": b"first"}, meta={})
+    path = Path(store.root) / "manifests/train-model/v0.json"
+    text = path.read_text()
+    path.unlink()
+    path.write_text(text[: len(text) // 2])
+    return path
+
+
+def test_a_damaged_manifest_is_named_with_the_remedy_and_the_others_are_listed(
+    store: Store, damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still("ls", "--store", store.root)
+    printed = capsys.readouterr()
+    assert "train-model@v1" in printed.out
+    (said,) = printed.err.splitlines()
+    assert said.startswith("damaged: manifests/train-model/v0.json is not readable JSON")
+    assert said.endswith("`still store quarantine --yes` sets it aside")
+
+
+def test_lineage_goes_on_without_a_damaged_manifest_and_says_so_once(
+    store: Store,
+    damaged: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build_app()(["lineage", "train-model@v1", "--store", store.root], result_action="return_value")
+    assert "train-model@v1" in capsys.readouterr().out
+    (said,) = (one.getMessage() for one in caplog.records if one.name.startswith("still_core"))
+    assert said.startswith("left out: manifests/train-model/v0.json")
+
+
+def test_gc_removes_nothing_while_a_manifest_is_damaged(store: Store, damaged: Path) -> None:
+    before = sorted(Path(store.root).rglob("*"))
+    for words in ([], ["--yes", "--idle", "--min-age-hours", "0"]):
+        with pytest.raises(CorruptionError, match=r"train-model/v0\.json.*still store quarantine"):
+            still("gc", "--store", store.root, *words)
+    assert sorted(Path(store.root).rglob("*")) == before
+
+
+def test_a_damaged_manifest_is_set_aside_and_its_version_can_be_published_anew(
+    store: Store, damaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bytes_of_it = damaged.read_bytes()
+    still("quarantine", "--store", store.root)
+    assert "add --yes" in capsys.readouterr().err
+    assert damaged.exists()
+    still("quarantine", "--store", store.root, "--yes")
+    assert capsys.readouterr().out == "set aside manifests/train-model/v0.json\n"
+    (aside,) = (Path(store.root) / "manifests-damaged/train-model").iterdir()
+    assert aside.read_bytes() == bytes_of_it
+    assert store.survey().damaged == {}
+    handle = store.publish("train-model", "v0", {"model.safetensors": b"again"}, meta={})
+    assert store.read_bytes(handle, "model.safetensors") == b"again"
+    still("quarantine", "--store", store.root, "--yes")
+    assert capsys.readouterr().out == "no manifest is damaged\n"
+    still("gc", "--store", store.root)
+
+
+def test_a_whole_manifest_is_not_set_aside(store: Store) -> None:
+    assert not store.quarantine("manifests/train-model/v1.json")
+    assert store.find("train-model", "v1") is not None
+
+
+@pytest.mark.integration
+def test_a_damaged_manifest_on_s3_is_set_aside(s3_root: str, tmp_path: Path) -> None:
+    store = Store(s3_root, cache=tmp_path)
+    store.publish("model", "1", {"w": b"weights"})
+    store.backend.put("manifests/model/1.json", b"{")
+    assert list(store.survey().damaged) == ["manifests/model/1.json"]
+    assert store.quarantine("manifests/model/1.json")
+    assert store.survey() == ([], {})
+    assert [stat.size for stat in store.backend.scan("manifests-damaged/")] == [1]
