@@ -1,14 +1,19 @@
-"""A local cache of objects and of unpacked artefacts; whatever it serves is verified."""
+"""A local cache of objects and of unpacked artefacts; whatever it serves is verified.
+
+Processes of one machine share it: ranks and engines that start together fetch a model once.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from still_core.store.crashpoint import crashpoint
@@ -25,6 +30,7 @@ class ReadCache:
     def __init__(self, root: Path, *, limit_bytes: int) -> None:
         self._objects = root / "objects"
         self._trees = root / "trees"
+        self._locks = root / "locks"
         self._limit_bytes = limit_bytes
         self._verified: set[str] = set()
         self._lock = threading.Lock()
@@ -45,18 +51,33 @@ class ReadCache:
         return path
 
     def put(self, ref: ObjectRef, write: Callable[[Path], None]) -> Path:
-        """Keep what `write(path)` writes; the caller has verified it inside `write`."""
+        """Keep what `write(path)` writes; the caller has verified it inside `write`.
+
+        Where another process has just done so, nothing is written.
+        """
         self._objects.mkdir(parents=True, exist_ok=True)
         staged = self._objects / f".{uuid.uuid4().hex}"
-        try:
-            write(staged)
-            staged.chmod(READ_ONLY_FILE)
-            target = self._objects / ref.sha256
-            os.replace(staged, target)
-        finally:
-            staged.unlink(missing_ok=True)
+        with self._alone(f"object-{ref.sha256[:3]}"):
+            found = self.get(ref)
+            if found is not None:
+                return found
+            try:
+                write(staged)
+                staged.chmod(READ_ONLY_FILE)
+                target = self._objects / ref.sha256
+                os.replace(staged, target)
+            finally:
+                staged.unlink(missing_ok=True)
         self._trim()
         return target
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Of all processes of this machine only one is in the block; ends with its process."""
+        self._locks.mkdir(parents=True, exist_ok=True)
+        with (self._locks / name).open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def tree(
         self,
@@ -72,7 +93,7 @@ class ReadCache:
             fetch: writes one verified object to a new path.
         """
         target = self._trees / digest
-        with self._lock:
+        with self._lock, self._alone(f"tree-{digest[:3]}"):
             if target.is_dir():
                 if digest in self._verified or _is_whole_tree(target, objects):
                     self._verified.add(digest)
@@ -89,22 +110,14 @@ class ReadCache:
                         path.chmod(READ_ONLY_FILE)
                 staged.mkdir(parents=True, exist_ok=True)
                 crashpoint("mid-fetch")
-                self._settle(staged, target)
+                os.rename(staged, target)
+                for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
+                    folder.chmod(READ_ONLY_FOLDER)
             finally:
                 if staged.exists():
                     _remove_tree(staged)
             self._verified.add(digest)
         return target
-
-    def _settle(self, staged: Path, target: Path) -> None:
-        try:
-            os.rename(staged, target)
-        except OSError:
-            # Another process built the same tree; ours is dropped.
-            if not target.is_dir():
-                raise
-        for folder in [target, *(path for path in target.rglob("*") if path.is_dir())]:
-            folder.chmod(READ_ONLY_FOLDER)
 
     def _trim(self) -> None:
         """Drop what was least recently used beyond the limit."""
