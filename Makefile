@@ -17,12 +17,14 @@ NO_DEPS_cpu := --no-deps
 
 $(STAMP): infra/lock-$(LOCK).txt infra/lock-dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not here; install Python 3.11 or say PYTHON=/path/to/python3.11"; exit 1; }
+	@# Builds for CPUs and GPUs share package folders: one of another lock, or half made, can not be built upon.
+	test -e $@ || rm -rf .venv
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(NO_DEPS_$(LOCK)) -r infra/lock-$(LOCK).txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r infra/lock-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	bash infra/install-bubblewrap.sh
-	rm -f .venv/.made-from-* && touch $@
+	touch $@
 
 demo: env
 	$(BIN)/still run --recipe miniature
@@ -46,8 +48,8 @@ SMALL := .still/models/small
 TEXTS := gsm8k_train.jsonl math_train_deepscaler.json model_outputs_thinking_gsm8k.jsonl model_outputs_thinking_math500.jsonl
 
 real-input: env
-	@for file in $(TEXTS) MATH_OAI.jsonl AIME24.jsonl; do test -f $(DATA)/$$file || { \
+	@for file in $(TEXTS) MATH_OAI.jsonl AIME24.jsonl; do test -f "$(DATA)/$$file" || { \
 		echo "make: no data there: got $(DATA)/$$file; say DATA=FOLDER, docs/how-to/use-real-data.md lists its files"; exit 1; }; done
-	mkdir -p .still && ln -sfn $(abspath $(DATA)) .still/data
-	test -f $(SMALL)/config.json || $(BIN)/still model small $(addprefix $(DATA)/,$(TEXTS)) --out $(SMALL)
+	mkdir -p .still && ln -sfn "$$(realpath "$(DATA)")" .still/data
+	test -f $(SMALL)/config.json || $(BIN)/still model small $(addprefix .still/data/,$(TEXTS)) --out $(SMALL)
 	$(BIN)/still run --recipe deployments/recipes/real-input.yaml

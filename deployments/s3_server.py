@@ -5,6 +5,7 @@ folder, account -> `weed mini` on 127.0.0.1 -> it takes a write -> its address
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -114,7 +115,8 @@ def start_server(
 def stop_server(process: subprocess.Popen[bytes]) -> None:
     """End the server and its children at once."""
     sockets = sockets_of(process.pid)
-    os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     remove_sockets(sockets)
 

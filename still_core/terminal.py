@@ -88,7 +88,9 @@ def describe_facts(progress: Progress) -> str:
         for name, value in progress.facts.items()
     }
     return "  ".join(
-        f"{name} {value:.0f}" if abs(value) >= 100 or value == int(value) else f"{name} {value:.3g}"
+        f"{name} {value:.0f}"
+        if abs(value) >= 100 or float(value).is_integer()
+        else f"{name} {value:.3g}"
         for name, value in named.items()
     )
 

@@ -33,6 +33,7 @@ from still_core.errors import (
     RolloutError,
     StalledError,
     StoreError,
+    VerifierError,
 )
 from still_core.heartbeat import heartbeats_of_stage
 from still_core.identity import canonical, digest
@@ -118,7 +119,8 @@ class StageStore(Store):
 
 def stage_version(version: str, uses: Iterable[str], inputs: Mapping[str, Any]) -> str:
     """What a stage's artefact is published under: its version and the hash of all it hangs on."""
-    return f"{version}-{digest([*uses, identity_of(inputs)])}"
+    identity = identity_of(inputs)
+    return f"{version}-{digest([*uses, identity] if uses else identity)}"
 
 
 class Stage:
@@ -255,13 +257,16 @@ def stage(
 def may_pass(error: BaseException) -> bool:
     """Whether trying again can help: after a lost node or connection, or work that stood still.
 
+    A verifier that fails is one whose process did not start.
+
     A mistake fails twice, and a training job has spent its own restarts.
     """
     if isinstance(error, ConflictError | CorruptionError):
         return False
     ray = sys.modules.get("ray")
     lost: tuple[type[BaseException], ...] = (ray.exceptions.RayError,) if ray else ()
-    return isinstance(error, (OSError, StoreError, RolloutError, StalledError, *lost))
+    passing = (OSError, StoreError, RolloutError, StalledError, VerifierError)
+    return isinstance(error, (*passing, *lost))
 
 
 def publish_shown(shown: Iterable[Shown], task_run_id: Any, label: str) -> None:

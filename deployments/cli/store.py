@@ -116,10 +116,11 @@ def retain(
         accuracy = "not evaluated" if model.accuracy is None else f"{model.accuracy:.1%}"
         word = "keep" if model.stays else "forget"
         print(f"{word:6}  {accuracy:>13}  {name}@{model.manifest.version}")
-    if yes:
-        root.forget(root.handle_of(model.manifest) for model in models if not model.stays)
-    else:
+    doomed = [root.handle_of(model.manifest) for model in models if not model.stays]
+    if not yes:
         print("nothing was changed; add --yes", file=sys.stderr)
+    elif spared := len(doomed) - len(root.forget(doomed)):
+        print(f"{spared} of them stay: a pointer leads there", file=sys.stderr)
 
 
 def _mib(num_bytes: int) -> str:

@@ -14,10 +14,7 @@ from still_core.rollout.rollout import Sampling
 class EvaluateRecipe(Section):
     """STILL-2 section 3.1: greedy decoding, one sample a problem, at most 32k tokens."""
 
-    sampling: Sampling = Field(
-        Sampling(temperature=0.0, top_p=1.0, top_k=0, max_tokens=32_768, stop=()),
-        description="How answers are drawn; temperature 0 is greedy.",
-    )
+    sampling: Sampling = Field(description="How answers are drawn; temperature 0 is greedy.")
     num_samples: int = Field(
         1, ge=1, le=1024, description="Samples a problem; accuracy is their mean (mean@n)."
     )

@@ -65,12 +65,12 @@ def _accuracies(store: Store, models: set[str]) -> dict[str, float]:
     evaluations = (m for m in store.manifests(EVALUATIONS) if m.name == EVALUATIONS)
     for evaluation in sorted(evaluations, key=_published):
         newest |= dict.fromkeys(models.intersection(parents(evaluation)), evaluation)
-    return {
-        model: score(
-            [EvaluatedAnswer.from_row(row) for row in store.read_rows(store.handle_of(evaluation))]
-        ).accuracy
-        for model, evaluation in newest.items()
-    }
+    found = {}
+    for model, evaluation in newest.items():
+        rows = store.read_rows(store.handle_of(evaluation))
+        if rows:  # a recipe may name no benchmark
+            found[model] = score([EvaluatedAnswer.from_row(row) for row in rows]).accuracy
+    return found
 
 
 def _published(manifest: Manifest) -> float:

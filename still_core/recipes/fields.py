@@ -95,24 +95,20 @@ class _WithFactories(GenerateJsonSchema):
 
 def _fields_of(model: type[Still2Recipe | Resources], prefix: str) -> Iterator[Field]:
     schema = model.model_json_schema(schema_generator=_WithFactories)
-    yield from _below(schema, schema.get("$defs", {}), prefix, {})
+    yield from _below(schema, schema.get("$defs", {}), prefix)
 
 
-def _below(
-    section: Schema, named: Schema, prefix: str, defaults: Mapping[str, Any]
-) -> Iterator[Field]:
-    """The fields of a section; `defaults` of the section as a whole go before a field's own."""
+def _below(section: Schema, named: Schema, prefix: str) -> Iterator[Field]:
     for name, schema in section["properties"].items():
-        given = name in defaults or "default" in schema
-        default = defaults.get(name, schema.get("default"))
         inner, place = _resolved(schema, named), prefix + name
         items = _resolved(inner.get("items", {}), named)
         if "properties" in inner:
-            yield from _below(inner, named, f"{place}.", default if given else {})
+            yield from _below(inner, named, f"{place}.")
         elif "properties" in items:
-            yield from _below(items, named, f"{place}[].", {})
+            yield from _below(items, named, f"{place}[].")
         else:
-            text = json.dumps(default, ensure_ascii=False) if given else ""
+            default = schema.get("default")
+            text = json.dumps(default, ensure_ascii=False) if "default" in schema else ""
             yield Field(place, _kind(schema, named), text, schema.get("description", ""))
 
 

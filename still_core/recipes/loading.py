@@ -39,7 +39,7 @@ def load_recipe(name_or_file: str, changes: Iterable[str] = ()) -> Still2Recipe:
         # Every field can be changed, also those that the file leaves at their defaults.
         tree = validated(tree, origin=name_or_file).model_dump(mode="json")
     for change in changes:
-        _apply(tree, change)
+        _apply(tree, change, option="--set", example="rounds=3")
     return validated(tree, origin=name_or_file)
 
 
@@ -116,27 +116,27 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
+def _apply(tree: dict[str, Any], change: str, *, option: str, example: str) -> None:
     path, separator, text = change.partition("=")
     if not separator:
         raise ConfigError(
-            explain("--set", got=change, expected="key=value", remedy="e.g. --set rounds=3")
+            explain(option, got=change, expected="key=value", remedy=f"e.g. {option} {example}")
         )
     *sections, key = path.strip().split(".")
     node: Any = tree
     for section in sections:
-        node = _child(node, section, path)
+        node = _child(node, section, f"{option} {path}")
     if isinstance(node, list):
-        _child(node, key, path)
+        _child(node, key, f"{option} {path}")
         node[int(key)] = _value(text)
     elif isinstance(node, dict) and key in node:
         node[key] = _value(text)
     else:
         known = ", ".join(node) if isinstance(node, dict) else "a section"
-        raise ConfigError(explain(f"--set {path}", got=key, expected=f"one of {known}"))
+        raise ConfigError(explain(f"{option} {path}", got=key, expected=f"one of {known}"))
 
 
-def _child(node: Any, name: str, path: str) -> Any:
+def _child(node: Any, name: str, where: str) -> Any:
     if isinstance(node, dict) and name in node:
         return node[name]
     if isinstance(node, list) and name.isdigit() and int(name) < len(node):
@@ -148,7 +148,7 @@ def _child(node: Any, name: str, path: str) -> Any:
         if isinstance(node, list)
         else "no keys"
     )
-    raise ConfigError(explain(f"--set {path}", got=name, expected=f"one of {known}"))
+    raise ConfigError(explain(where, got=name, expected=f"one of {known}"))
 
 
 def _value(text: str) -> Any:
@@ -184,5 +184,5 @@ def load_resources(recipe: str, changes: Iterable[str] = ()) -> Resources:
     if changes:
         resources = _validated(Resources, resources, origin=origin).model_dump(mode="json")
     for change in changes:
-        _apply(resources, change)
+        _apply(resources, change, option="--resource", example="rollout.num_actors=4")
     return _validated(Resources, resources, origin=origin)

@@ -52,7 +52,8 @@ class BankWriter(Closing):
 
         Raises:
             DataError: no shard can hold it; the line names the field.
-            StoreError: an earlier flush failed for good; nothing was dropped, `flush` tries again.
+            StoreError: an earlier flush failed for good; nothing was dropped, this rollout is
+                taken too, and `flush` tries again.
         """
         check_storable(rollout)
         row = storable(rollout)
@@ -60,16 +61,15 @@ class BankWriter(Closing):
         with self._changed:
             if self._closed:
                 raise StoreError(explain("the bank's writer is closed", got=self.owner))
+            if self._seen.get(rollout.id) not in (True, judged) and not self._holds(rollout):
+                self._seen[rollout.id] = judged
+                if not self._buffer:
+                    self._oldest_at = time.monotonic()
+                self._buffer.append(row)
+                self._buffered_tokens += len(row.token_ids)
+                self._changed.notify()
             if self._failure is not None:
                 raise self._failure
-            if self._seen.get(rollout.id) in (True, judged) or self._holds(rollout):
-                return
-            self._seen[rollout.id] = judged
-            if not self._buffer:
-                self._oldest_at = time.monotonic()
-            self._buffer.append(row)
-            self._buffered_tokens += len(row.token_ids)
-            self._changed.notify()
 
     def flush(self) -> None:
         """Make everything appended so far durable before returning.

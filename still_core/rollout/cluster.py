@@ -162,14 +162,14 @@ def end_actors(actors: Iterable[Any], places: Iterable[ActorPlace]) -> None:
     processes = []
     for place in places:
         if place.node_id == ray.get_runtime_context().get_node_id():
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 process = psutil.Process(place.pid)
                 # Another program may have the number of a process that is long gone.
                 if process.name().startswith("ray::"):
                     processes.append(process)
     _, deaf = psutil.wait_procs(processes, timeout=EXIT_GRACE_S)
     for process in deaf:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # then Ray's alone
             process.kill()
 
 

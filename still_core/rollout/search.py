@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from still_core.errors import ConfigError, DataError, explain
+from still_core.errors import ConfigError, DataError, StoreError, explain
 from still_core.identity import derive_seed
 from still_core.problems.problem import AnswerKind, Problem
 from still_core.progress import Progress, ProgressListener
@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 _CHUNK = 128
 """Problems looked up in the bank at a time; bounds the rollouts held in memory."""
 _NO_ROOM_LIMIT = 16
-JUDGED_WITHIN_S = 1.0
+JUDGED_WITHIN_S = 5.0
 """A rollout whose verdict takes longer is banked without it, and with it once more."""
 
 
@@ -367,6 +367,10 @@ class Campaign:
             except DataError as error:
                 # Told for good with its verdict; the others must not be lost for it.
                 _LOG.warning("a finished rollout can not be banked: %s", error)
+            except StoreError:
+                # The writer has it; at the end of the campaign it tries once more, and tells.
+                if within_s:
+                    raise
 
     def _settle(self, rollout: Rollout, verdict: Verdict, *, from_bank: bool) -> None:
         # One from the bank that an earlier run had no time to judge is banked with its verdict.
@@ -380,9 +384,9 @@ class Campaign:
         )
         # As it comes back from the bank, or a run that was cut off would end with other bytes.
         rollout = storable(rollout)
-        self._unbanked.pop(rollout.id, None)
         if self._writer is not None and fresh:
             self._writer.append(rollout)
+        self._unbanked.pop(rollout.id, None)
         search, _ = self._by_rollout.pop(rollout.id)
         self._note(search, rollout, from_bank=from_bank)
         if self._abort_siblings:

@@ -40,6 +40,10 @@ class _DamagedTransfer(Exception):
     """Bytes changed on the way; the request is tried again."""
 
 
+class _OtherBytes(_DamagedTransfer):
+    """All bytes came, and they are not those of the ETag: on the way, or where they lie."""
+
+
 class S3Backend:
     """Keys are objects below `s3://bucket/prefix`; endpoint and credentials from `AWS_*`."""
 
@@ -232,7 +236,7 @@ class S3Backend:
                 return self._missing(key)
             if failure is Failure.CONFLICT:
                 return _PreconditionFailed()
-            if verb == "read" and isinstance(error, _DamagedTransfer):
+            if verb == "read" and isinstance(error, _OtherBytes):
                 return self._rotten(key)
             return self._failure(verb, key, failure, code)
 
@@ -449,7 +453,7 @@ def _is_plain_md5(reply: Any) -> bool:
 
 def _check_etag(key: str, data: bytes, reply: Any) -> None:
     if _is_plain_md5(reply) and not _fits_etag(data, reply):
-        raise _DamagedTransfer(f"{key}: bytes differ from the ETag")
+        raise _OtherBytes(f"{key}: bytes differ from the ETag")
 
 
 def _fits_etag(data: bytes, reply: Any) -> bool:

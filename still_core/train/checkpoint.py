@@ -483,7 +483,10 @@ def _read_pieces(store: Store, part: Handle) -> Iterator[tuple[str, Piece]]:
 
 
 def _check_piece(key: str, piece: Piece) -> None:
-    fits = len(piece.shape) == len(piece.offset) == len(piece.size) and all(
+    numbers = (*piece.shape, *piece.offset, *piece.size)
+    alike = len(piece.shape) == len(piece.offset) == len(piece.size)
+    fits = alike and all(type(number) is int for number in numbers)
+    fits = fits and all(
         offset >= 0 and length >= 0 and offset + length <= whole
         for offset, length, whole in zip(piece.offset, piece.size, piece.shape, strict=True)
     )

@@ -429,6 +429,9 @@ def _pad_id(tokenizer: Any) -> int:
     return int(tokenizer.eos_token_id if pad is None else pad)
 
 
+_MEETING = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
 def _set_up(assignment: Assignment, place: Place) -> None:
     """Threads, determinism and the process group."""
     import torch
@@ -442,6 +445,8 @@ def _set_up(assignment: Assignment, place: Place) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TOKENIZERS_PARALLELISM": "false"}
     if place.num_ranks == 1:
+        for name in _MEETING:
+            os.environ.pop(name, None)  # of a launcher around us: accelerate would wait for peers
         return
     host, _, port = assignment.master.rpartition(":")
     os.environ |= {  # accelerate asks for all of them

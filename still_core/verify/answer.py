@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from still_core.problems.problem import AnswerKind
 
-VERIFIER_VERSION = "2026.11.21.6"
+VERIFIER_VERSION = "2026.11.21.7"
 """Part of every verdict and cache key; changed whenever a verdict could change."""
 
 

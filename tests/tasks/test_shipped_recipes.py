@@ -49,6 +49,13 @@ def test_the_recipe_to_copy_is_ready_to_run_once_its_files_are_there(own_files: 
     assert [raw.teacher for raw in prepared.responses] == ["my-teacher"]
 
 
+def test_the_recipe_to_copy_names_the_model_that_is_not_there(own_files: Path) -> None:
+    shutil.rmtree(own_files / "models")
+    recipe = load_recipe(OWN_DATA)
+    with pytest.raises(ConfigError, match=r"\./models/base"):
+        preflight(recipe, str(own_files / "store"), load_resources(OWN_DATA))
+
+
 def test_the_recipe_to_copy_names_the_file_that_is_not_there(own_files: Path) -> None:
     (own_files / "data" / "held-out.jsonl").unlink()
     recipe = load_recipe(OWN_DATA)

@@ -24,6 +24,7 @@ from still_core.errors import (
     StalledError,
     StoreError,
     TrainingError,
+    VerifierError,
 )
 from still_core.heartbeat import StageState, State, read_heartbeats
 from still_core.progress import Progress
@@ -188,6 +189,7 @@ def test_a_users_mistake_is_not_tried_twice(tmp_path: Path) -> None:
         (ConnectionResetError(), True),
         (StalledError("no progress"), True),
         (RolloutError("Ray does not start"), True),
+        (VerifierError("no worker within 60 s"), True),
         (ConfigError("no such model"), False),
         (ConflictError("made by another job"), False),
         (CorruptionError("sha256 differs"), False),

@@ -177,15 +177,15 @@ def test_an_answer_refuses_strangers_and_the_unverified(change: dict[str, str]) 
         )
 
 
-def test_the_default_recipe_is_the_papers_greedy_32k() -> None:
-    recipe = EvaluateRecipe()
-    assert recipe.sampling.greedy()
-    assert (recipe.sampling.max_tokens, recipe.num_samples) == (32_768, 1)
-    assert recipe.selects("anything")
-    assert not EvaluateRecipe(benchmarks=("a",)).selects("b")
+GREEDY = Sampling(temperature=0.0, top_p=1.0, max_tokens=10)
+
+
+def test_a_recipe_selects_all_benchmarks_or_those_it_names() -> None:
+    assert EvaluateRecipe(sampling=GREEDY).selects("anything")
+    assert not EvaluateRecipe(sampling=GREEDY, benchmarks=("a",)).selects("b")
 
 
 def test_several_greedy_samples_are_refused() -> None:
     with pytest.raises(ValidationError, match="num_samples"):
-        EvaluateRecipe(num_samples=4)
+        EvaluateRecipe(num_samples=4, sampling=GREEDY)
     assert EvaluateRecipe(num_samples=4, sampling=Sampling(max_tokens=10)).num_samples == 4

@@ -46,12 +46,6 @@ def test_a_field_has_type_range_default_and_meaning() -> None:
     ]
 
 
-def test_the_default_of_a_section_as_a_whole_goes_before_its_fields_own() -> None:
-    defaults = {f.place: f.default for f in recipe_fields()}
-    assert defaults["evaluate.sampling.temperature"] == "0.0"
-    assert defaults["explore.sampling.temperature"] == "0.6"
-
-
 def test_a_prefix_names_whole_words() -> None:
     assert {f.place.partition(".")[0] for f in recipe_fields("pool")} == {"pool"}
     assert recipe_fields("problems.sources")[0].place == "problems.sources[].name"

@@ -71,3 +71,11 @@ def test_a_wrong_file_is_one_line(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said) as error:
         load()
     assert "\n" not in str(error.value)
+
+
+def test_a_wrong_change_is_told_by_its_option() -> None:
+    for change in ("train.num_ranks", "train.nope=3"):
+        with pytest.raises(ConfigError, match=r"^--resource"):
+            load_resources("miniature", [change])
+        with pytest.raises(ConfigError, match=r"^--set"):
+            load_recipe("miniature", [change])

@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ from still_core.rollout.bank import RolloutBank
 from still_core.rollout.bank_rows import rollout_columns
 from still_core.rollout.rollout import FinishReason, Rollout
 from still_core.store import Store, shardlog
-from still_core.store.shardlog import ShardLog, ShardWriter
+from still_core.store.shardlog import Shard, ShardLog, ShardWriter
 from still_core.store.tables import open_table
 from still_core.verify.verdict import Outcome, Verdict
 
@@ -603,3 +604,30 @@ def test_light_files_whose_shard_is_gone_are_removed_once_they_are_old(tmp_path:
     assert [stat.key for stat in store.backend.scan("bank/rollouts-light/")] == sorted(
         [needed, young]
     )
+
+
+def test_what_comes_after_a_failed_flush_is_kept_and_the_failure_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = RolloutBank(Store(tmp_path))
+    write, refused = ShardLog.write, threading.Event()
+
+    def refuse_once(self: ShardLog, *arguments: Any, **options: Any) -> Shard:
+        if refused.is_set():
+            return write(self, *arguments, **options)
+        refused.set()
+        raise StoreError("the store is away")
+
+    monkeypatch.setattr(ShardLog, "write", refuse_once)
+    with bank.writer(owner="w") as writer:
+        writer.append(make_rollout(0))
+        assert refused.wait(5)
+        time.sleep(0.1)  # the writer notes it, and tries again after two seconds
+        told = 0
+        for number in range(1, 9):
+            try:
+                writer.append(make_rollout(number))
+            except StoreError:
+                told += 1
+    assert told
+    assert len(RolloutBank(Store(tmp_path)).rows()) == 9
