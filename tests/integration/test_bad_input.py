@@ -99,6 +99,7 @@ def test_a_file_that_can_not_be_written_is_said_in_one_line(tmp_path: Path) -> N
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"problem": "1+1", "answer": "2"}) + "\n", encoding="utf-8")
     target, compared = "/proc/still/x.jsonl", ["--train", str(rows), "--benchmarks", f"own={rows}"]
+    (tmp_path / "store").mkdir()
     assert target in refused("bank", "export", target, "--store", str(tmp_path / "store"))
     assert target in refused("data", "decontaminate", *compared, "--out", target)
 
