@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployments import s3_server
 from deployments.s3_server import DEVELOPMENT, find_weed, sockets_of
 from deployments.services import is_alive, read_services, start_services, stop_services
 from still_core.errors import ConfigError
@@ -156,6 +157,14 @@ def test_an_s3_server_without_its_program_is_one_line_with_a_remedy(
             s3_data=workplace / "s3",
         )
     assert not (workplace / "s3").exists()
+
+
+def test_an_s3_server_that_ends_at_once_leads_to_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_server, "find_weed", lambda: Path("/bin/false"))
+    with pytest.raises(ConfigError, match=r"weed\.log"):
+        s3_server.start_server(tmp_path / "data", DEVELOPMENT, log=tmp_path / "weed.log")
 
 
 def test_a_store_elsewhere_and_an_s3_server_are_not_both_started(workplace: Path) -> None:

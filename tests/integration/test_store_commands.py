@@ -126,6 +126,16 @@ def test_retain_keeps_the_best_by_evaluation_the_newest_and_what_was_not_evaluat
     assert store.versions("train-model") == ["best", "newest", "unknown"]
 
 
+def test_retain_takes_an_evaluation_without_answers_for_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "store")
+    model = store.publish("train-model", "only", {"model.safetensors": b"w"}, meta={})
+    store.publish_table("evaluate-model", "empty", [], meta={"parents": [model.digest]})
+    still("retain", "train-model", "--best", "1", "--store", store.root)
+    assert "keep    not evaluated  train-model@only" in capsys.readouterr().out
+
+
 def test_gc_spares_what_is_young(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     still("gc", "--store", store.root, "--yes")
     assert "0 versions, 0 files" in capsys.readouterr().out

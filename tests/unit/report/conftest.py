@@ -75,6 +75,19 @@ def make_answers(
     return tuple(answers)
 
 
+ATTEMPTS = tuple(
+    AttemptRate(
+        attempt=number,
+        tried=125 - 5 * number,
+        solved=5,
+        rate=5 / (125 - 5 * number),
+        cumulative=5 * number / 120,
+    )
+    for number in range(1, 19)
+)
+"""Of 120 problems, five solved by each attempt."""
+
+
 def make_report(problems: int = 150) -> ReportData:
     """The whole made-up report."""
     models = [
@@ -86,16 +99,6 @@ def make_report(problems: int = 150) -> ReportData:
         )
         for index, (method, distill, explore, normal, hard) in enumerate(MODELS)
     ]
-    attempts = tuple(
-        AttemptRate(
-            attempt=number,
-            tried=125 - 5 * number,
-            solved=5,
-            rate=5 / (125 - 5 * number),
-            cumulative=5 * number / 120,
-        )
-        for number in range(1, 19)
-    )
     return ReportData(
         run="still-2-miniature-7",
         recipe_name="miniature",
@@ -124,7 +127,7 @@ def make_report(problems: int = 150) -> ReportData:
                 solved=90,
                 rollouts=1240,
                 max_attempts=20,
-                attempts=attempts,
+                attempts=ATTEMPTS,
                 outcomes={"correct": 90, "wrong": 1101, "no_answer": 49},
                 lucky_checked=90,
                 lucky=2,
