@@ -11,14 +11,14 @@ from pathlib import Path
 
 from prefect import flow
 
-from still_core.miniature.recipe import BackboneRecipe
+from still_core.miniature.recipe import SchoolingRecipe
 from still_core.store import Store
 from tasks.backbone import train_backbone
 
 
 @flow(name="miniature-backbone", description=__doc__)
 def miniature_backbone(
-    schooling: BackboneRecipe = BackboneRecipe(),  # noqa: B008 - frozen; the form's default
+    schooling: SchoolingRecipe = SchoolingRecipe(),  # noqa: B008 - frozen; the form's default
     store: str = ".still/store",
     device: str = "cpu",
 ) -> str:

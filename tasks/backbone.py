@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from still_core.miniature.recipe import BackboneRecipe
+from still_core.miniature.recipe import SchoolingRecipe
 from still_core.store import Handle, Store
 from tasks.listening import listener
 from tasks.stage import stage
@@ -21,7 +21,7 @@ def publish_backbone(store: Store, version: str, *, model: str, files: dict[str,
 
 @stage(version="2026.11.21")
 def train_backbone(
-    store: Store, version: str, *, schooling: BackboneRecipe, device: str, run: str
+    store: Store, version: str, *, schooling: SchoolingRecipe, device: str, run: str
 ) -> Handle:
     """School the miniature's backbone from nothing: drills, no thoughts."""
     from tempfile import TemporaryDirectory

@@ -22,8 +22,7 @@ from still_core.recipes.recipe import Resources, Still2Recipe
 from still_core.refine.recipe import DistilRecipe, Teacher
 from still_core.responses.codec import Codec, check_thought_survives, read_chat_template, read_codec
 from still_core.responses.prompts import QUESTION, prompt
-from still_core.rollout.recipe import EngineRecipe
-from still_core.rollout.recipe import Resources as RolloutResources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.store import Store
 from tasks.planning import current_plan
 
@@ -186,27 +185,31 @@ def _check_backbone(recipe: Still2Recipe, faults: Faults) -> None:
         faults.passes(partial(check_room, field, draw, recipe.engine, codec))
 
 
-class Draw(NamedTuple):
+class LongestDraw(NamedTuple):
     """The longest completion that is asked for somewhere, and after which prompt."""
 
     max_tokens: int
     prompt: str
 
 
-def _longest_draws(recipe: Still2Recipe) -> dict[str, Draw]:
+def _longest_draws(recipe: Still2Recipe) -> dict[str, LongestDraw]:
     """By the field that says how long; measured pass rates are drawn as exploration is."""
     asked = recipe.backbone.prompt
     draws = {}
     if recipe.problems.benchmarks:
-        draws["evaluate.sampling.max_tokens"] = Draw(recipe.evaluate.sampling.max_tokens, asked)
+        draws["evaluate.sampling.max_tokens"] = LongestDraw(
+            recipe.evaluate.sampling.max_tokens, asked
+        )
     if recipe.rounds:
-        draws["explore.sampling.max_tokens"] = Draw(recipe.explore.sampling.max_tokens, asked)
+        draws["explore.sampling.max_tokens"] = LongestDraw(
+            recipe.explore.sampling.max_tokens, asked
+        )
     if any(teacher.kind == "local" for teacher in recipe.distil.teachers):
-        draws["distil.max_tokens"] = Draw(recipe.distil.max_tokens, "bare")
+        draws["distil.max_tokens"] = LongestDraw(recipe.distil.max_tokens, "bare")
     return draws
 
 
-def check_room(field: str, draw: Draw, engine: EngineRecipe, codec: Codec | None) -> None:
+def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec | None) -> None:
     """Refuse a completion that does not fit into the context beside the shortest question.
 
     Args:

@@ -33,10 +33,10 @@ def backbone(*, steps: int = 0, store: StoreRoot = DEFAULT_STORE, device: str = 
         steps: optimiser steps; 0 takes the recipe's.
         device: torch device.
     """
-    from still_core.miniature.recipe import BackboneRecipe
+    from still_core.miniature.recipe import SchoolingRecipe
 
     prepare_environment()
     from flows.backbone import miniature_backbone
 
-    schooling = BackboneRecipe(num_steps=steps) if steps else BackboneRecipe()
+    schooling = SchoolingRecipe(num_steps=steps) if steps else SchoolingRecipe()
     print(miniature_backbone(schooling=schooling, store=store, device=device))

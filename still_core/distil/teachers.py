@@ -19,7 +19,7 @@ from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
 from still_core.progress import ProgressListener
 from still_core.refine.recipe import DistilRecipe, Teacher
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Sampling
 from still_core.rollout.sample import sample
 from still_core.rollout.search import Bank, Pool, PromptTemplate, Verifier
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from still_core.rollout.pool import RolloutPool
 
 
-def endpoint_pool(teacher: Teacher, resources: Resources) -> RolloutPool:
+def endpoint_pool(teacher: Teacher, resources: RolloutResources) -> RolloutPool:
     """One actor that asks the endpoint: it needs no GPU, and alone it keeps the rate limit.
 
     Args:
@@ -49,7 +49,7 @@ def endpoint_pool(teacher: Teacher, resources: Resources) -> RolloutPool:
     )
 
 
-def check_endpoint(teacher: Teacher, resources: Resources) -> None:
+def check_endpoint(teacher: Teacher, resources: RolloutResources) -> None:
     """Refuse a teacher of kind `endpoint` without an address.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from still_core.errors import MissingError, explain
 from still_core.miniature.drills import draw
-from still_core.miniature.recipe import BackboneRecipe
+from still_core.miniature.recipe import SchoolingRecipe
 from still_core.miniature.tokenizer import (
     ASSISTANT,
     END,
@@ -64,14 +64,14 @@ def backbone_directory() -> Path:
     return WEIGHTS
 
 
-def random_backbone(directory: Path, seed: int = 0, recipe: BackboneRecipe | None = None) -> Path:
+def random_backbone(directory: Path, seed: int = 0, recipe: SchoolingRecipe | None = None) -> Path:
     """An untrained backbone of the same shape, for tests that need a model and not its skill."""
-    save_backbone(_build_model(recipe or BackboneRecipe(), seed), directory)
+    save_backbone(_build_model(recipe or SchoolingRecipe(), seed), directory)
     return directory
 
 
 def train_backbone(
-    recipe: BackboneRecipe,
+    recipe: SchoolingRecipe,
     directory: Path,
     *,
     device: str = "cpu",
@@ -160,7 +160,7 @@ def save_backbone(model: Any, directory: Path) -> None:
     AutoTokenizer.from_pretrained(directory).save_pretrained(directory)
 
 
-def _build_model(recipe: BackboneRecipe, seed: int) -> Any:
+def _build_model(recipe: SchoolingRecipe, seed: int) -> Any:
     import torch
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
@@ -188,7 +188,7 @@ def _build_model(recipe: BackboneRecipe, seed: int) -> Any:
 
 
 def _optimizers(
-    model: Any, recipe: BackboneRecipe
+    model: Any, recipe: SchoolingRecipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Muon for the matrices inside the layers (arXiv:2502.16982 scaling), AdamW for the rest."""
     import torch
@@ -210,7 +210,7 @@ def _optimizers(
     return muon, adam
 
 
-def _schedule(step: int, recipe: BackboneRecipe) -> float:
+def _schedule(step: int, recipe: SchoolingRecipe) -> float:
     """Linear warm-up, then linear decay to 2 % of the peak rate."""
     warmup = max(1, round(recipe.num_steps * recipe.warmup_ratio))
     if step < warmup:
@@ -218,7 +218,7 @@ def _schedule(step: int, recipe: BackboneRecipe) -> float:
     return max(0.02, 1 - (step - warmup) / max(1, recipe.num_steps - warmup))
 
 
-def _batches(recipe: BackboneRecipe) -> Iterator[Batch]:
+def _batches(recipe: SchoolingRecipe) -> Iterator[Batch]:
     """Batches of at most `tokens_per_batch` tokens; rows of like length stand together."""
     rng = random.Random(f"drills/{recipe.seed}")
     tokenizer, ids = build_tokenizer(), vocabulary()

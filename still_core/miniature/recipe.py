@@ -7,7 +7,7 @@ from pydantic import Field
 from still_core.recipes.section import Section
 
 
-class BackboneRecipe(Section):
+class SchoolingRecipe(Section):
     """How M_0 is made: shape of the model and length of its schooling."""
 
     hidden_size: int = Field(

@@ -27,7 +27,7 @@ RESTATED = 0.25
 one can not complete the solution of a `stream` thought."""
 
 
-class Teacher(StrEnum):
+class Habit(StrEnum):
     """A teacher's habit."""
 
     SEPARATE = "separate"
@@ -57,7 +57,7 @@ class Scripted:
 
 def distil(
     problems: Sequence[Problem],
-    teacher: str = Teacher.SEPARATE,
+    teacher: str = Habit.SEPARATE,
     *,
     faults: FaultRates | None = None,
     seed: int = 0,
@@ -72,13 +72,13 @@ def distil(
 
 def script(
     problems: Sequence[Problem],
-    teacher: str = Teacher.SEPARATE,
+    teacher: str = Habit.SEPARATE,
     *,
     faults: FaultRates | None = None,
     seed: int = 0,
 ) -> list[Scripted]:
     """`distil` with the planted faults named. A pure function of its arguments."""
-    habit = _teacher(teacher)
+    habit = _habit(teacher)
     rates = (faults or FaultRates()).model_dump()
     rows: list[Scripted] = []
     for problem in problems:
@@ -96,11 +96,11 @@ def script(
     return rows
 
 
-def _teacher(name: str) -> Teacher:
+def _habit(name: str) -> Habit:
     try:
-        return Teacher(name)
+        return Habit(name)
     except ValueError:
-        expected = ", ".join(Teacher)
+        expected = ", ".join(Habit)
         raise ConfigError(
             explain("unknown scripted teacher", got=name, expected=expected)
         ) from None
@@ -116,7 +116,7 @@ def _draw_fault(rng: random.Random, rates: dict[str, float]) -> Fault | None:
 
 
 def _row(
-    problem: Problem, habit: Teacher, text: str, fault: Fault | None, row: int, seed: int
+    problem: Problem, habit: Habit, text: str, fault: Fault | None, row: int, seed: int
 ) -> Scripted:
     source = f"miniature-teacher-{habit}-{seed}"
     raw = RawResponse(
@@ -130,7 +130,7 @@ def _row(
     return Scripted(raw=raw, fault=fault)
 
 
-def _write(problem: Problem, habit: Teacher, fault: Fault | None, rng: random.Random) -> str:
+def _write(problem: Problem, habit: Habit, fault: Fault | None, rng: random.Random) -> str:
     question = parse(problem.statement)
     if fault is Fault.WRONG:
         question = _slip(question, rng)
@@ -149,8 +149,8 @@ def _write(problem: Problem, habit: Teacher, fault: Fault | None, rng: random.Ra
     thought, boxed = "\n\n".join(steps), f"\\boxed{{{answer}}}"
     if fault is Fault.TRUNCATED:
         cut = thought[: rng.randint(len(thought) // 4, 3 * len(thought) // 4)]
-        return f"<think>\n{cut}" if habit is Teacher.SEPARATE else cut
-    if habit is Teacher.STREAM:
+        return f"<think>\n{cut}" if habit is Habit.SEPARATE else cut
+    if habit is Habit.STREAM:
         return thought if fault is Fault.MISSING_TOKEN else f"{thought}\n\n{boxed}"
     if rng.random() < RESTATED:
         thought = f"{thought}\n\n{boxed}"

@@ -19,7 +19,7 @@ from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
 from still_core.problems.recipe import BenchmarkSpec, SourceSpec
 from still_core.problems.rows import Limits, MalformedRow, Quarantined, Row, local_place, read_rows
-from still_core.problems.sources import Adapter, Context, Draft, FilteredRow, adapter
+from still_core.problems.sources import Adapter, Context, FilteredRow, ProblemDraft, adapter
 from still_core.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _item(row: Row, row_id: str, spec: SourceSpec, reader: Adapter) -> Item:
 
 
 def _problem(
-    row: Row, row_id: str, spec: SourceSpec, reader: Adapter, draft: Draft
+    row: Row, row_id: str, spec: SourceSpec, reader: Adapter, draft: ProblemDraft
 ) -> tuple[Problem, list[RawResponse]]:
     problem = Problem(
         id=row_id,

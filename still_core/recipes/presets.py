@@ -14,8 +14,7 @@ from still_core.problems.problem import Bucket
 from still_core.problems.recipe import BenchmarkSpec, ProblemsRecipe, SourceSpec
 from still_core.recipes.recipe import BackboneRecipe, Resources, SelfImproveRecipe, Still2Recipe
 from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, SelectRecipe, Teacher
-from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
-from still_core.rollout.recipe import Resources as RolloutResources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Sampling
 from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 

@@ -14,8 +14,7 @@ from still_core.problems.recipe import ProblemsRecipe
 from still_core.recipes.section import Section
 from still_core.refine.recipe import CleanRecipe, DistilRecipe, MixRecipe, PairRecipe, SelectRecipe
 from still_core.responses.prompts import prompt
-from still_core.rollout.recipe import EngineRecipe, ExploreRecipe
-from still_core.rollout.recipe import Resources as RolloutResources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 from still_core.verify.recipe import VerifyRecipe
 

@@ -103,7 +103,7 @@ class AttemptRate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exploration:
+class ExploreRound:
     """What one explore round did."""
 
     round: int
@@ -134,7 +134,7 @@ class UnsolvedProblem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Overlap:
+class BenchmarkOverlap:
     """Decontamination against one benchmark."""
 
     benchmark: str
@@ -226,9 +226,9 @@ class ReportData:
     stages: tuple[StageTime, ...] = ()
     funnels: tuple[FunnelTable, ...] = ()
     difficulty_rates: tuple[DifficultyRate, ...] = ()
-    explorations: tuple[Exploration, ...] = ()
+    explorations: tuple[ExploreRound, ...] = ()
     unsolved: tuple[UnsolvedProblem, ...] = ()
-    overlaps: tuple[Overlap, ...] = ()
+    overlaps: tuple[BenchmarkOverlap, ...] = ()
     curves: tuple[Curve, ...] = ()
     samples: tuple[SampleRollout, ...] = ()
     claims: tuple[Claim, ...] = ()

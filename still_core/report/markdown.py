@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from still_core.evaluate.answers import DifficultyRate
 from still_core.report.data import (
+    BenchmarkOverlap,
     Claim,
     Curve,
-    Exploration,
+    ExploreRound,
     FunnelTable,
-    Overlap,
     ReportData,
     SampleRollout,
     StageTime,
@@ -72,7 +72,7 @@ def claims_markdown(claims: Sequence[Claim]) -> str:
     )
 
 
-def explorations_markdown(explorations: Sequence[Exploration]) -> str:
+def explorations_markdown(explorations: Sequence[ExploreRound]) -> str:
     """Rounds, then the rate at each attempt."""
     if not explorations:
         return ""
@@ -140,7 +140,7 @@ def funnel_markdown(funnel: FunnelTable) -> str:
     return f"### {cell(funnel.name)}\n\n{steps}"
 
 
-def overlaps_markdown(overlaps: Sequence[Overlap]) -> str:
+def overlaps_markdown(overlaps: Sequence[BenchmarkOverlap]) -> str:
     """Training problems found in each benchmark."""
     if not overlaps:
         return ""

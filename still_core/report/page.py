@@ -10,7 +10,7 @@ from html import escape
 from still_core.report import plots
 from still_core.report.data import (
     Claim,
-    Exploration,
+    ExploreRound,
     FunnelTable,
     ModelRow,
     ReportData,
@@ -199,7 +199,7 @@ def _difficulty(data: ReportData) -> str:
     )
 
 
-def _explorations(explorations: Sequence[Exploration]) -> str:
+def _explorations(explorations: Sequence[ExploreRound]) -> str:
     if not explorations:
         return ""
     rows = [

@@ -13,7 +13,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from still_core.evaluate.answers import DifficultyRate
-from still_core.report.data import Curve, Exploration, ModelRow, StageTime
+from still_core.report.data import Curve, ExploreRound, ModelRow, StageTime
 from still_core.report.text import visible
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def difficulty_plot(rates: Sequence[DifficultyRate]) -> str:
     return _svg(figure, "difficulty")
 
 
-def attempt_plot(explorations: Sequence[Exploration]) -> str:
+def attempt_plot(explorations: Sequence[ExploreRound]) -> str:
     """Left: problems solved so far by attempt. Right: chance of each attempt that is made."""
     from matplotlib.ticker import MaxNLocator
 

@@ -26,10 +26,10 @@ from still_core.report.build import (
 from still_core.report.claims import paper_claims
 from still_core.report.data import (
     AttemptRate,
+    BenchmarkOverlap,
     Curve,
-    Exploration,
+    ExploreRound,
     FunnelTable,
-    Overlap,
     ReportData,
     UnsolvedProblem,
 )
@@ -85,7 +85,7 @@ def compose(
         ),
         unsolved=_unsolved(store, explorations, known),
         overlaps=tuple(
-            Overlap(
+            BenchmarkOverlap(
                 benchmark=row["benchmark"],
                 benchmark_problems=row["benchmark_problems"],
                 training_problems=row["training_problems"] + row["dropped"],
@@ -162,7 +162,7 @@ def _exploration(
     recipe: Still2Recipe,
     known: dict[str, Problem],
     thought_check: ThoughtCheck,
-) -> Exploration:
+) -> ExploreRound:
     found = read_exploration(store, handle)
     meta = store.manifest(handle).meta
     asked = prompt(recipe.backbone.prompt)
@@ -173,7 +173,7 @@ def _exploration(
         if isinstance(response, Response)
     ]
     checked = [verdict for verdict in sound if verdict is not None]
-    return Exploration(
+    return ExploreRound(
         round=found.round,
         problems=meta["problems"],
         solved=meta["solved"],

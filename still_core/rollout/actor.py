@@ -20,12 +20,12 @@ from queue import Empty, SimpleQueue
 from still_core.errors import StillError
 from still_core.rollout.cluster import ActorPlace, own_place
 from still_core.rollout.engines.engine import Engine, Finished
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import RolloutRequest
 from still_core.rollout.weights import Weights
 from still_core.stacks import thread_stacks
 
-EngineFactory = Callable[[EngineRecipe, Resources, Weights], Engine]
+EngineFactory = Callable[[EngineRecipe, RolloutResources, Weights], Engine]
 
 _LINGER_S = 0.25
 """After the first completion, wait at most this long for others to go in the same reply: each call
@@ -68,7 +68,11 @@ class RolloutActor:
     """Hosts one engine; every call returns soon, whatever the engine does."""
 
     def __init__(
-        self, factory: EngineFactory, recipe: EngineRecipe, resources: Resources, weights: Weights
+        self,
+        factory: EngineFactory,
+        recipe: EngineRecipe,
+        resources: RolloutResources,
+        weights: Weights,
     ) -> None:
         self._place = own_place()
         self._inbox: SimpleQueue[Command] = SimpleQueue()
@@ -114,7 +118,11 @@ class RolloutActor:
         )
 
     def _run(
-        self, factory: EngineFactory, recipe: EngineRecipe, resources: Resources, weights: Weights
+        self,
+        factory: EngineFactory,
+        recipe: EngineRecipe,
+        resources: RolloutResources,
+        weights: Weights,
     ) -> None:
         try:
             engine = factory(recipe, resources, weights)

@@ -17,7 +17,7 @@ from typing import Any
 
 from still_core.problems.problem import Problem
 from still_core.progress import ProgressListener
-from still_core.rollout.recipe import ExploreRecipe, Resources
+from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Rollout
 from still_core.rollout.search import (
     Attempt,
@@ -140,7 +140,7 @@ def explore(
     bank: Bank | None,
     verifier: Verifier,
     recipe: ExploreRecipe,
-    resources: Resources,
+    resources: RolloutResources,
     *,
     seed: int,
     round: int,

@@ -25,7 +25,7 @@ from still_core.heartbeat import WorkerState, forget_workers, watch_workers
 from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
 from still_core.rollout.cluster import end_actors, gist
 from still_core.rollout.engines.engine import build_engine, engine_build
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, Rollout, RolloutRequest, sampling_digest
 from still_core.rollout.weights import Weights, directory_digest, shape_digest
 from still_core.stacks import innermost_frame
@@ -62,7 +62,7 @@ class RolloutPool(Closing):
         self,
         model_dir: Path | str,
         engine: EngineRecipe,
-        resources: Resources,
+        resources: RolloutResources,
         *,
         policy_digest: str = "",
         policy_version: int = -1,
@@ -531,13 +531,13 @@ class RolloutPool(Closing):
             worker.actor = worker.collect = None
 
 
-_POOLS: dict[tuple[str, EngineRecipe, Resources], RolloutPool] = {}
+_POOLS: dict[tuple[str, EngineRecipe, RolloutResources], RolloutPool] = {}
 
 
 def acquire_pool(
     model_dir: Path | str,
     engine: EngineRecipe,
-    resources: Resources,
+    resources: RolloutResources,
     *,
     policy_digest: str = "",
     policy_version: int = -1,

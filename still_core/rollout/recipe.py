@@ -33,7 +33,7 @@ class EngineRecipe(Section):
     )
 
 
-class Resources(Section):
+class RolloutResources(Section):
     """Where and how wide rollouts run, and how long to wait for a worker. No part of identity."""
 
     num_actors: int = Field(1, ge=1, description="Ray actors, each hosting one engine.")
@@ -42,7 +42,12 @@ class Resources(Section):
     threads_per_actor: int = Field(1, ge=1, description="OpenMP threads of one engine on CPU.")
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share one engine's weights.")
     max_num_seqs: int = Field(64, ge=1, description="Completions that one engine draws at once.")
-    kv_cache_gib: int = Field(1, ge=1, description="KV cache of one engine on CPU, GiB.")
+    kv_cache_gib: int = Field(
+        1,
+        ge=1,
+        description="Most KV cache of one engine on CPU, GiB; it takes less where `max_num_seqs` "
+        "completions of full length need less.",
+    )
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0)
     enforce_eager: bool = Field(True, description="No CUDA graphs, no compilation.")
     endpoint: str = Field(
@@ -75,7 +80,7 @@ class Resources(Section):
     )
 
     @model_validator(mode="after")
-    def _waves_are_positive(self) -> Resources:
+    def _waves_are_positive(self) -> RolloutResources:
         if min(self.waves) < 1:
             raise ConfigError(
                 explain("rollout.waves", got=list(self.waves), expected="positive integers")
@@ -83,7 +88,7 @@ class Resources(Section):
         return self
 
     @model_validator(mode="after")
-    def _weights_find_their_gpus(self) -> Resources:
+    def _weights_find_their_gpus(self) -> RolloutResources:
         if self.tensor_parallel > max(1.0, self.gpus_per_actor):
             raise ConfigError(
                 explain(
@@ -98,7 +103,7 @@ class Resources(Section):
     def in_flight_limit(self, finished: int) -> int:
         """Attempts of one problem that may run at once after `finished` attempts have ended.
 
-        >>> resources = Resources(waves=(1, 1, 2, 4))
+        >>> resources = RolloutResources(waves=(1, 1, 2, 4))
         >>> [resources.in_flight_limit(n) for n in range(9)]
         [1, 1, 2, 2, 4, 4, 4, 4, 4]
         """

@@ -45,7 +45,7 @@ class PromptTemplate(Protocol):
         """Digest of prompt and chat template."""
 
 
-class BankWriter(Protocol):
+class RolloutWriter(Protocol):
     """Appends rollouts durably."""
 
     def append(self, rollout: Rollout) -> None:
@@ -59,7 +59,7 @@ class Bank(Protocol):
         """Rollouts with these ids, as far as the bank has them."""
 
     def writer(self, *, owner: str) -> AbstractContextManager[Any]:
-        """A `BankWriter` as context manager."""
+        """A `RolloutWriter` as context manager."""
 
 
 class Verifier(Protocol):
@@ -217,7 +217,7 @@ class Campaign:
         """Open searches that may have something to start."""
         self._touched: dict[str, ProblemSearch] = {}
         """Open searches that may be done."""
-        self._writer: BankWriter | None = None
+        self._writer: RolloutWriter | None = None
         self._done = 0
         self._started = self._told = time.monotonic()
 

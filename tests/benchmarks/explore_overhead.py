@@ -40,7 +40,7 @@ from still_core.rollout.bank import RolloutBank
 from still_core.rollout.cluster import connect, worker_environment
 from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.pool import RolloutPool
-from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import RolloutRequest, Sampling
 from still_core.rollout.search import search_builder
 from still_core.rollout.weights import Weights
@@ -56,7 +56,7 @@ ANSWERS = ("{n}", "{n}.5", r"\frac{{{n}}}{{7}}", "{n}", "{n}", r"{n}+\sqrt{{3}}"
 class BareEngine:
     """vLLM with nothing around it."""
 
-    def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
+    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
         import torch
         from vllm import LLM
 
@@ -176,7 +176,7 @@ class Bench:
         )
         self.sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=options.max_tokens)
         recipe = EngineRecipe(max_model_len=options.max_tokens + 96)
-        resources = Resources(max_num_seqs=options.seqs, threads_per_actor=options.threads)
+        resources = RolloutResources(max_num_seqs=options.seqs, threads_per_actor=options.threads)
         self.pool = RolloutPool(model, recipe, resources, policy_digest="bench")
         bare_class: Any = ray.remote(
             num_cpus=1, runtime_env={"env_vars": worker_environment(environment(resources))}
@@ -211,7 +211,7 @@ class Bench:
             RolloutBank(Store(self.work / f"store-{seed}")),
             AnsweringVerifier(verifier),
             recipe,
-            Resources(),
+            RolloutResources(),
             seed=seed,
             round=1,
             prompt=PROMPT,

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from still_core.identity import derive_seed
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout.explore import explore
-from still_core.rollout.recipe import ExploreRecipe, Resources
+from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
@@ -155,7 +155,7 @@ def measure(pass_rate: float, waves: tuple[int, ...], seed: int) -> tuple[float,
         None,
         InstantVerifier(),
         recipe,
-        Resources(waves=waves),
+        RolloutResources(waves=waves),
         seed=derive_seed(seed),
         round=0,
         prompt=PlainPrompt(),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -307,50 +308,55 @@ def dpo(pairs: int) -> None:
     print_table("DPO with a precomputed reference", rows_out)
 
 
-FSDP_STEPS = 6
 FSDP_SIZES = {"1.4M": (160, 4), "21M": (480, 7)}
 """Hidden size and layers by the number of parameters."""
+FSDP_ROW = 128
+FSDP_TOKENS = (4_096, TrainResources().micro_batch_tokens)
+"""Of one forward. FSDP2 moves the weights once for each, however long it is."""
 
 
 def fsdp(pairs: int) -> None:
     """FSDP2 on one rank against the plain module: forward, backward and AdamW step.
 
-    CPU seconds of all threads, and pairs of single steps: other work on the machine lengthens the
-    clock's seconds, and a burst of it would hit one side alone.
+    Both are loaded from one folder by transformers, the sharded one as the ranks of a job load
+    theirs. CPU seconds of all threads, and pairs of single steps: other work on the machine
+    lengthens the clock's seconds, and a burst of it would hit one side alone.
     """
     import torch.distributed as dist
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import FSDPModule
+    from transformers import AutoModelForCausalLM
+    from transformers.distributed.configuration_utils import DistributedConfig
 
+    def stepper(net: torch.nn.Module, batch: torch.Tensor) -> Callable[[], float]:
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+
+        def step() -> None:
+            net(input_ids=batch, labels=batch, use_cache=False).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return lambda: cpu_seconds(step)
+
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=0, world_size=1)
-        mesh = init_device_mesh("cpu", (1,))
-        batch = torch.randint(7, 100, (32, 128))
-
-        def stepper(hidden: int, layers: int, *, sharded: bool):
-            net = model(hidden=hidden, layers=layers)
-            if sharded:
-                for layer in net.model.layers:
-                    fully_shard(layer, mesh=mesh)
-                fully_shard(net, mesh=mesh)
-            optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
-
-            def step() -> None:
-                net(input_ids=batch, labels=batch, use_cache=False).loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-
-            return lambda: cpu_seconds(step)
-
-        rows = []
-        for size, shape in FSDP_SIZES.items():
-            sharded, plain = interleave(
-                stepper(*shape, sharded=True),
-                stepper(*shape, sharded=False),
-                pairs=FSDP_STEPS * pairs,
-            )
-            name = f"CPU seconds of a step, {size} parameters, plain / FSDP2"
-            rows.append(ratio_row(name, sharded, plain, ">= 0.95"))
+        for size, (hidden, layers) in FSDP_SIZES.items():
+            path = f"{folder}/{size}"
+            model(hidden=hidden, layers=layers).save_pretrained(path)
+            load = partial(AutoModelForCausalLM.from_pretrained, path, dtype=torch.float32)
+            shard = DistributedConfig(fsdp_size=1)
+            for tokens in FSDP_TOKENS:
+                batch = torch.randint(7, 100, (tokens // FSDP_ROW, FSDP_ROW))
+                nets = load(distributed_config=shard).train(), load().train()
+                assert isinstance(nets[0], FSDPModule), "not sharded"
+                assert not isinstance(nets[1], FSDPModule)
+                losses = [net(input_ids=batch, labels=batch).loss.item() for net in nets]
+                assert abs(losses[0] - losses[1]) < 1e-6, losses
+                sharded, plain = interleave(*(stepper(net, batch) for net in nets), pairs=pairs)
+                name = (
+                    f"CPU seconds of a step of {tokens:,} tokens, {size} parameters, plain / FSDP2"
+                )
+                rows.append(ratio_row(name, sharded, plain, ">= 0.95"))
         dist.destroy_process_group()
     print_table("FSDP2 on one rank", rows)
 

@@ -24,11 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+def services(
+    tmp_path: Path, prefect_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Path]]:
     """A server and a worker of our own, ended afterwards."""
     from deployments.environment import prepare_environment
 
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
     for name in [n for n in os.environ if n.startswith("PREFECT_API")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(ROOT)
@@ -49,7 +51,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Path]:
+def workplace(tmp_path: Path, prefect_home: Path) -> Iterator[Path]:
     """A folder in which a user types `still up`; what was started there ends afterwards."""
     try:
         yield tmp_path

@@ -144,7 +144,7 @@ def test_a_run_that_is_cut_off_goes_on_and_ends_with_the_same_data(
 
 
 @pytest.fixture(autouse=True)
-def own_prefect_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+def own_prefect_home(monkeypatch: pytest.MonkeyPatch, prefect_home: Path) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(prefect_home))
     for name in [n for n in os.environ if n.startswith("PREFECT_API")]:
         monkeypatch.delenv(name)

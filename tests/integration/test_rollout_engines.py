@@ -13,7 +13,8 @@ import pytest
 
 from still_core.errors import ConfigError, RolloutError
 from still_core.rollout.engines.engine import Engine, build_engine
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.engines.vllm import cache_bytes
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest, Sampling
 from still_core.rollout.weights import Weights
 
@@ -29,7 +30,7 @@ def weights(directory: Path, version: int = 0) -> Weights:
 def make_engine(kind: str, directory: Path, **resources: int) -> Engine:
     return build_engine(
         EngineRecipe.model_validate({"kind": kind, "max_model_len": 256}),
-        Resources.model_validate({"max_num_seqs": 32, **resources}),
+        RolloutResources.model_validate({"max_num_seqs": 32, **resources}),
         weights(directory),
     )
 
@@ -199,6 +200,16 @@ def test_new_weights_take_hold_completely_and_nothing_of_the_old_is_kept(
             request = ask(engine, range(1), temperature=0.0, max_tokens=20)[0]
             texts.append(answers(engine, [replace(request, prompt=prompt)])[0].text)
         assert texts[0] == texts[1]
+
+
+def test_the_cache_on_cpu_holds_all_completions_at_full_length_and_no_more_than_asked(
+    vllm_engine: Engine, tiny_model_dir: Path
+) -> None:
+    cache = vllm_engine._engine.vllm_config.cache_config  # type: ignore[attr-defined]
+    full_length = 32 * 256
+    assert full_length <= cache.num_gpu_blocks * cache.block_size < 4 * full_length
+    many = RolloutResources(max_num_seqs=100_000, kv_cache_gib=2)
+    assert cache_bytes(vllm_engine.recipe, many, tiny_model_dir) == 2 * 2**30
 
 
 def test_weights_are_not_changed_under_running_completions(engine: Engine) -> None:

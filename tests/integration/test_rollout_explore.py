@@ -16,7 +16,7 @@ from still_core.rollout.bank import RolloutBank
 from still_core.rollout.cluster import connect
 from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.pool import RolloutPool, acquire_pool, close_pools
-from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Sampling
 from still_core.store import Store
 from still_core.verify import VerifierPool
@@ -60,7 +60,7 @@ def acquire(model_dir: Path, *, version: int = 0) -> RolloutPool:
     return acquire_pool(
         model_dir,
         EngineRecipe(kind="vllm", max_model_len=256),
-        Resources(max_num_seqs=16, cpus_per_actor=0.1),
+        RolloutResources(max_num_seqs=16, cpus_per_actor=0.1),
         policy_version=version,
     )
 
@@ -87,7 +87,7 @@ def run(
         RolloutBank(Store(store)),
         verifier,
         ExploreRecipe(sampling=Sampling(temperature=1.0, max_tokens=80), max_attempts=10),
-        Resources(),
+        RolloutResources(),
         seed=3,
         round=1,
         prompt="bare",

@@ -17,7 +17,7 @@ import pytest
 from still_core.errors import RolloutError
 from still_core.rollout.cluster import connect
 from still_core.rollout.pool import RolloutPool
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import RolloutRequest, Sampling
 from tests.fixtures.faulty_engine import FaultyEngine, drawn, expected_text, write_faults
 
@@ -59,7 +59,7 @@ def make_pool(model_dir: Path, *, policy: str = "policy-a", **resources: object)
     return RolloutPool(
         model_dir,
         EngineRecipe(kind="transformers"),
-        Resources.model_validate(options),
+        RolloutResources.model_validate(options),
         policy_digest=policy,
         factory=FaultyEngine,
     )

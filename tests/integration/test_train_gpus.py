@@ -13,8 +13,7 @@ from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.recipes.recipe import Resources
 from still_core.refine.recipe import DistilRecipe, Teacher
 from still_core.rollout.pool import RolloutPool, acquire_pool, close_pools
-from still_core.rollout.recipe import EngineRecipe
-from still_core.rollout.recipe import Resources as RolloutResources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import RolloutRequest, Sampling
 from still_core.store import Store
 from still_core.train import TrainResources

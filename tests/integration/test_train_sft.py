@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -51,6 +52,8 @@ RECIPE = SftRecipe(
 RESOURCES = TrainResources(threads_per_rank=1, micro_batch_tokens=500, checkpoint_every=4)
 SLOW = RESOURCES.model_copy(update={"micro_batch_tokens": 40, "checkpoint_every": 2})
 """A row at a time: steps are heard of before many more are done."""
+LONG = RECIPE.model_copy(update={"epochs": 5})
+"""20 steps: what happens at step 7 happens well before the end."""
 
 
 def demonstrations(store: Store, *, num_rows: int = 60) -> Handle:
@@ -80,16 +83,40 @@ def sft_job(store: Store, model: Path, **changes: object) -> SftJob:
     return SftJob(**{**fields, **changes})  # type: ignore[arg-type]
 
 
+class Trained(NamedTuple):
+    """What a job made, undisturbed and in a fresh process."""
+
+    store: Store
+    model: Handle
+    heard: list[Progress]
+
+    @classmethod
+    def by(cls, folder: Path, model: Path, **changes: object) -> Trained:
+        store, heard = Store(folder), list[Progress]()
+        job = sft_job(store, model, **changes)
+        return cls(store, train(job, store, progress=heard.append), heard)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return Trained.by(tmp_path_factory.mktemp("trained"), tiny_model_dir)
+
+
+@pytest.fixture(scope="module")
+def trained_long(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained-long")
+    return Trained.by(folder, tiny_model_dir, sft=LONG, resources=SLOW)
+
+
 def losses(store: Store, model: Handle) -> list[float]:
     lines = store.read_bytes(model, "metrics.jsonl").decode().splitlines()
     return [json.loads(line)["loss"] for line in lines]
 
 
 def test_sft_publishes_a_model_that_has_learnt_and_that_transformers_loads(
-    store: Store, tiny_model_dir: Path
+    trained: Trained,
 ) -> None:
-    heard: list[Progress] = []
-    model = train(sft_job(store, tiny_model_dir), store, progress=heard.append)
+    store, model, heard = trained
     assert [p.done for p in heard] == list(range(1, 13))
     assert heard[-1].total == 12
     assert {"loss", "tokens_per_s"} <= set(heard[-1].facts)
@@ -108,38 +135,36 @@ def test_sft_publishes_a_model_that_has_learnt_and_that_transformers_loads(
 
 
 def test_the_same_job_gives_the_same_bytes_and_a_second_call_trains_nothing(
-    store: Store, tiny_model_dir: Path
+    trained: Trained, store: Store, tiny_model_dir: Path
 ) -> None:
-    first = train(sft_job(store, tiny_model_dir), store)
     again = train(sft_job(store, tiny_model_dir, version="v2"), store)
-    assert first.digest == again.digest
+    assert again.digest == trained.model.digest
     heard: list[Progress] = []
-    assert train(sft_job(store, tiny_model_dir), store, progress=heard.append) == first
+    job = sft_job(trained.store, tiny_model_dir)
+    assert train(job, trained.store, progress=heard.append) == trained.model
     assert heard == []
 
 
 def test_a_rank_that_stayed_up_trains_the_next_job_to_the_same_bytes(
-    store: Store, tiny_model_dir: Path
+    trained: Trained, store: Store, tiny_model_dir: Path
 ) -> None:
-    fresh = train(sft_job(store, tiny_model_dir), store)
     try:
         train(sft_job(store, tiny_model_dir, seed=8, version="v2"), store, keep_rank=True)
         (waiting,) = rank_processes()
         again = train(sft_job(store, tiny_model_dir, version="v3"), store, keep_rank=True)
         assert rank_processes() == [waiting]
-        assert again.digest == fresh.digest
+        assert again.digest == trained.model.digest
         waiting.kill()
         other = train(sft_job(store, tiny_model_dir, version="v4"), store, keep_rank=True)
-        assert other.digest == fresh.digest
+        assert other.digest == trained.model.digest
     finally:
         end_ranks()
     assert psutil.wait_procs(rank_processes(), timeout=10)[1] == []
 
 
-def test_another_job_under_the_same_name_is_refused(store: Store, tiny_model_dir: Path) -> None:
-    train(sft_job(store, tiny_model_dir), store)
+def test_another_job_under_the_same_name_is_refused(trained: Trained, tiny_model_dir: Path) -> None:
     with pytest.raises(ConflictError, match="made by another job"):
-        train(sft_job(store, tiny_model_dir, seed=8), store)
+        train(sft_job(trained.store, tiny_model_dir, seed=8), trained.store)
 
 
 def rank_processes() -> list[psutil.Process]:
@@ -167,19 +192,16 @@ class KillAt:
 
 
 def test_a_killed_rank_goes_on_from_the_checkpoint_and_ends_with_the_same_bytes(
-    store_root: str, tmp_path: Path, tiny_model_dir: Path
+    trained_long: Trained, store_root: str, tmp_path: Path, tiny_model_dir: Path
 ) -> None:
     store = Store(store_root, cache=tmp_path / "cache")
-    undisturbed = train(
-        sft_job(store, tiny_model_dir, version="undisturbed", resources=SLOW), store
-    )
     killer = KillAt(3, 7)
-    job = sft_job(store, tiny_model_dir, name="models/killed", resources=SLOW)
+    job = sft_job(store, tiny_model_dir, name="models/killed", sft=LONG, resources=SLOW)
     model = train(job, store, progress=killer)
     assert not killer.steps
-    assert killer.heard[-1] == 12
+    assert killer.heard[-1] == 20
     assert killer.heard.count(1) == 1, "it went on from a checkpoint and not from the start"
-    assert model.digest == undisturbed.digest
+    assert model.digest == trained_long.model.digest
 
 
 def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
@@ -187,19 +209,22 @@ def test_only_the_newest_checkpoints_stay_while_a_job_trains_and_none_after_it(
 ) -> None:
     killer = KillAt(7)
     resources = SLOW.model_copy(update={"keep_checkpoints": 1, "max_failures": 0})
-    job = sft_job(store, tiny_model_dir, resources=resources)
+    job = sft_job(store, tiny_model_dir, sft=LONG, resources=resources)
     with pytest.raises(TrainingError, match="a rank died"):
         train(job, store, progress=killer)
     whole = store.versions(job.checkpoints_name())
     assert len(whole) in (1, 2), "the newest, and one that was about to be forgotten"
     parts = store.list(f"{job.checkpoints_name()}/")
     assert min([*whole, *(part.version for part in parts)]) >= checkpoint_version(4)
-    model = train(job, store)
-    assert store.list(job.checkpoints_name()) == []
+    try:
+        model = train(job, store, keep_rank=True)
+        assert store.list(job.checkpoints_name()) == []
 
-    weights = store.manifest(model).objects["model.safetensors"]
-    store.backend.delete(weights.key)
-    again = train(job, store)
+        weights = store.manifest(model).objects["model.safetensors"]
+        store.backend.delete(weights.key)
+        again = train(job, store, keep_rank=True)
+    finally:
+        end_ranks()
     assert again.digest == model.digest
     assert store.exists(again), "a model that lost a file is made anew"
 
@@ -208,7 +233,7 @@ def test_a_shard_that_a_rank_finds_damaged_is_passed_over_for_the_checkpoint_bef
     store: Store, tiny_model_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     resources = SLOW.model_copy(update={"max_failures": 0})
-    job = sft_job(store, tiny_model_dir, resources=resources)
+    job = sft_job(store, tiny_model_dir, sft=LONG, resources=resources)
     with pytest.raises(TrainingError, match="a rank died"):
         train(job, store, progress=KillAt(7))
     *_, before, newest = store.versions(job.checkpoints_name())
@@ -229,9 +254,8 @@ def test_a_shard_that_a_rank_finds_damaged_is_passed_over_for_the_checkpoint_bef
 
 
 def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
-    store: Store, tiny_model_dir: Path
+    trained: Trained, store: Store, tiny_model_dir: Path
 ) -> None:
-    one = train(sft_job(store, tiny_model_dir, version="one"), store)
     two_ranks = SLOW.model_copy(update={"num_ranks": 2, "max_failures": 0})
     # The first steps of one job and the last of the other are done by two ranks.
     for first, then in ((2, 1), (1, 2)):
@@ -249,7 +273,7 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
             sft_job(store, tiny_model_dir, name=name, resources=ended), store, progress=heard
         )
         assert heard.heard[1] in {3, 5, 7, 9}, "it went on from the checkpoint of the other ranks"
-        assert losses(store, model) == pytest.approx(losses(store, one), abs=1e-5)
+        assert losses(store, model) == pytest.approx(losses(trained.store, trained.model), abs=1e-5)
 
 
 def test_a_frozen_rank_is_named_and_ended_and_the_job_goes_on(
@@ -276,42 +300,41 @@ TWO_RANKS = SLOW.model_copy(update={"num_ranks": 2, "checkpoint_every": 1, "max_
 
 
 @pytest.fixture(scope="module")
-def undisturbed_two_ranks(
-    tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Store, Handle]:
-    store = Store(tmp_path_factory.mktemp("undisturbed"))
-    return store, train(sft_job(store, tiny_model_dir, resources=TWO_RANKS), store)
+def trained_on_two_ranks(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("two-ranks")
+    return Trained.by(folder, tiny_model_dir, resources=TWO_RANKS)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("seed", range(10))
 def test_sixty_kills_of_two_ranks_leave_the_loss_curve_as_it_was(
-    seed: int, store: Store, tiny_model_dir: Path, undisturbed_two_ranks: tuple[Store, Handle]
+    seed: int, store: Store, tiny_model_dir: Path, trained_on_two_ranks: Trained
 ) -> None:
     steps = sorted(random.Random(seed).sample(range(1, 12), k=6))
     killer = KillAt(*steps, seed=seed, delay_s=0.4)
     model = train(sft_job(store, tiny_model_dir, resources=TWO_RANKS), store, progress=killer)
     assert not killer.steps, "six kills"
-    expected = losses(*undisturbed_two_ranks)
-    assert losses(store, model) == pytest.approx(expected, abs=1e-6)
-    assert model.digest == undisturbed_two_ranks[1].digest
+    undisturbed, expected = trained_on_two_ranks.store, trained_on_two_ranks.model
+    assert losses(store, model) == pytest.approx(losses(undisturbed, expected), abs=1e-6)
+    assert model.digest == expected.digest
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("seed", range(10))
 def test_a_kill_and_another_number_of_ranks_leave_the_loss_curve_within_rounding(
-    seed: int, store: Store, tiny_model_dir: Path, undisturbed_two_ranks: tuple[Store, Handle]
+    seed: int, store: Store, tiny_model_dir: Path, trained_long: Trained
 ) -> None:
     first, then = ((2, 1), (1, 2))[seed % 2]
     killer = KillAt(random.Random(seed).randrange(2, 10), seed=seed, delay_s=0.4)
     begun = TWO_RANKS.model_copy(update={"num_ranks": first, "max_failures": 0})
     with pytest.raises(TrainingError, match=r"a rank (died|failed)"):
-        train(sft_job(store, tiny_model_dir, resources=begun), store, progress=killer)
+        train(sft_job(store, tiny_model_dir, sft=LONG, resources=begun), store, progress=killer)
     ended = TWO_RANKS.model_copy(update={"num_ranks": then})
     heard = KillAt()
-    model = train(sft_job(store, tiny_model_dir, resources=ended), store, progress=heard)
+    job = sft_job(store, tiny_model_dir, sft=LONG, resources=ended)
+    model = train(job, store, progress=heard)
     assert heard.heard[1] > 1, "it went on from a checkpoint"
-    expected = losses(*undisturbed_two_ranks)
+    expected = losses(trained_long.store, trained_long.model)
     assert losses(store, model) == pytest.approx(expected, abs=1e-5)

@@ -5,12 +5,12 @@ from still_core.problems.sources.adapter import (
     ADAPTERS,
     Adapter,
     Context,
-    Draft,
     FilteredRow,
+    ProblemDraft,
     Written,
     adapter,
 )
 
-__all__ = ["ADAPTERS", "Adapter", "Context", "Draft", "FilteredRow", "Written", "adapter"]
+__all__ = ["ADAPTERS", "Adapter", "Context", "FilteredRow", "ProblemDraft", "Written", "adapter"]
 
 _MODULES = (choice, code, distilled, generic, mathematics, science)

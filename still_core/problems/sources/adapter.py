@@ -1,6 +1,6 @@
 """What an adapter is: a function from one raw row to a draft of a problem.
 
-row -> Draft (a problem without id, with any responses the row holds) | FilteredRow | MalformedRow
+row -> ProblemDraft (no id yet, with any responses the row holds) | FilteredRow | MalformedRow
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Written:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
+class ProblemDraft:
     """A problem as one row gives it, before it has an id."""
 
     statement: str
@@ -63,7 +63,7 @@ class Context:
         return not wanted or value.lower() in {item.lower() for item in wanted}
 
 
-Read = Callable[[Any, Context], Draft]
+Read = Callable[[Any, Context], ProblemDraft]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,13 @@ from still_core.identity import derive_seed
 from still_core.problems.fields import answer_text, at, first, optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
-from still_core.problems.sources.adapter import Context, Draft, FilteredRow, Written, register
+from still_core.problems.sources.adapter import (
+    Context,
+    FilteredRow,
+    ProblemDraft,
+    Written,
+    register,
+)
 from still_core.problems.sources.gold import required_gold
 
 LETTERS = "ABCDEFGHIJ"
@@ -102,7 +108,7 @@ GAOKAO_DOMAINS = {
 
 
 @register("gaokao", licence="Apache-2.0")
-def gaokao(row: Any, context: Context) -> Draft:
+def gaokao(row: Any, context: Context) -> ProblemDraft:
     """Gaokao; the subject is in the file's name.
 
     Rows with pictures or several questions are left out.
@@ -115,7 +121,7 @@ def gaokao(row: Any, context: Context) -> Draft:
         raise FilteredRow("picture")
     choices = inline_choices(statement)
     domain = next((d for key, d in GAOKAO_DOMAINS.items() if key in context.stem), "science")
-    return Draft(
+    return ProblemDraft(
         statement=statement,
         gold=gold_letters(answers, choices),
         kind=AnswerKind.CHOICE,
@@ -127,13 +133,13 @@ def gaokao(row: Any, context: Context) -> Draft:
 
 
 @register("riddlesense", licence="research use, by form")
-def riddlesense(row: Any, context: Context) -> Draft:
+def riddlesense(row: Any, context: Context) -> ProblemDraft:
     """RiddleSense in both public forms; the test split has no answers and is left out."""
     question = text(row, "question.stem", "question")
     choices = choices_of(first(row, "question.choices", "choices"))
     if not choices:
         raise MalformedRow("missing_field", "choices")
-    return Draft(
+    return ProblemDraft(
         statement=lettered(question, choices),
         gold=gold_letters(at(row, "answerKey"), choices),
         kind=AnswerKind.CHOICE,
@@ -147,7 +153,7 @@ _GPQA_DOMAINS = {"physics": "physics", "chemistry": "chemistry", "biology": "bio
 
 
 @register("gpqa", licence="CC-BY-4.0")
-def gpqa(row: Any, context: Context) -> Draft:
+def gpqa(row: Any, context: Context) -> ProblemDraft:
     """GPQA in both public forms.
 
     The first form has no order of options: one is derived from the question, so that the gold
@@ -165,7 +171,7 @@ def gpqa(row: Any, context: Context) -> Draft:
         choices = (*wrong[:place], right, *wrong[place:])
         statement, gold = lettered(question, choices), LETTERS[place]
     subject = optional_text(row, "High-level domain", "domain").lower()
-    return Draft(
+    return ProblemDraft(
         statement=statement,
         gold=gold,
         kind=AnswerKind.CHOICE,
@@ -176,7 +182,7 @@ def gpqa(row: Any, context: Context) -> Draft:
 
 
 @register("huatuo", licence="Apache-2.0")
-def huatuo(row: Any, context: Context) -> Draft:
+def huatuo(row: Any, context: Context) -> ProblemDraft:
     """HuatuoGPT-o1: the open-ended question, its ground truth and the distilled thought."""
     statement = text(row, "Open-ended Verifiable Question", "Question")
     written = Written(
@@ -184,7 +190,7 @@ def huatuo(row: Any, context: Context) -> Draft:
         reasoning=optional_text(row, "Complex_CoT"),
         teacher="HuatuoGPT-o1-data",
     )
-    return Draft(
+    return ProblemDraft(
         statement=statement,
         gold=required_gold(optional_text(row, "Ground-True Answer")),
         kind=AnswerKind.TEXT,

@@ -15,7 +15,7 @@ from typing import Any
 from still_core.problems.fields import at, first, optional_text, text, texts
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
-from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
+from still_core.problems.sources.adapter import Context, FilteredRow, ProblemDraft, register
 
 LEETCODE_PRELUDE = (
     "from typing import *\nfrom collections import *\nfrom math import *\n"
@@ -74,8 +74,10 @@ def _call_test(name: str, given: Any, wanted: Any) -> str:
     return f"assert {name}({arguments}) == {result!r}"
 
 
-def _draft(statement: str, gold: str, *, level: float | None = None, solution: str = "") -> Draft:
-    return Draft(
+def _draft(
+    statement: str, gold: str, *, level: float | None = None, solution: str = ""
+) -> ProblemDraft:
+    return ProblemDraft(
         statement=statement,
         gold=gold,
         kind=AnswerKind.CODE,
@@ -87,7 +89,7 @@ def _draft(statement: str, gold: str, *, level: float | None = None, solution: s
 
 
 @register("leetcode", licence="MIT (collection)")
-def leetcode(row: Any, context: Context) -> Draft:
+def leetcode(row: Any, context: Context) -> ProblemDraft:
     """LeetCode; keeps "Hard" unless the spec's subsets say otherwise (STILL-2 section 2.2.1)."""
     difficulty = text(row, "meta.difficulty", "difficulty")
     if not context.keeps(difficulty, ("Hard",)):
@@ -107,7 +109,7 @@ def leetcode(row: Any, context: Context) -> Draft:
 
 
 @register("opencoder", licence="MIT")
-def opencoder(row: Any, context: Context) -> Draft:
+def opencoder(row: Any, context: Context) -> ProblemDraft:
     """OpenCoder; rows of its other parts have no tests and are left out as no_gold."""
     statement = text(row, "instruction")
     tests = at(row, "testcase")
@@ -122,7 +124,7 @@ def opencoder(row: Any, context: Context) -> Draft:
 
 
 @register("humaneval", licence="MIT")
-def humaneval(row: Any, context: Context) -> Draft:
+def humaneval(row: Any, context: Context) -> ProblemDraft:
     """HumanEval: the prompt is the head of the function that the answer completes."""
     entry_point = text(row, "entry_point")
     prompt = text(row, "prompt")
@@ -149,7 +151,7 @@ def _before(entry_point: str, prompt: str) -> str:
 
 
 @register("mbpp", licence="CC-BY-4.0")
-def mbpp(row: Any, context: Context) -> Draft:
+def mbpp(row: Any, context: Context) -> ProblemDraft:
     """MBPP; the first test is shown, as it alone names the function."""
     name = "test" if first(row, "test") is not None else "test_list"
     tests = texts(row, name)

@@ -8,7 +8,7 @@ from typing import Any
 from still_core.problems.fields import at, first, number, optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
-from still_core.problems.sources.adapter import Context, Draft, Written, register
+from still_core.problems.sources.adapter import Context, ProblemDraft, Written, register
 from still_core.problems.sources.code import cases_gold
 from still_core.problems.sources.gold import boxed_gold, required_gold
 
@@ -34,7 +34,7 @@ _OPENTHOUGHTS_ASK = re.compile(
 
 
 @register("openthoughts", licence="Apache-2.0")
-def openthoughts(row: Any, context: Context) -> Draft:
+def openthoughts(row: Any, context: Context) -> ProblemDraft:
     """OpenThoughts: DeepSeek-R1 (QwQ-32B in version 3) responses beside their problems."""
     if at(row, "deepseek_reasoning") is not None or at(row, "deepseek_solution") is not None:
         statement = text(row, "problem")
@@ -51,7 +51,7 @@ def openthoughts(row: Any, context: Context) -> Draft:
     domain = optional_text(row, "domain") or "math"
     kind, gold = _truth(row, domain, written)
     is_math = domain == "math"
-    return Draft(
+    return ProblemDraft(
         statement=_OPENTHOUGHTS_ASK.sub("", statement),
         gold=gold,
         kind=kind,
@@ -78,12 +78,12 @@ def _truth(row: Any, domain: str, written: Written) -> tuple[AnswerKind, str]:
 
 
 @register("long-form-thought")
-def long_form_thought(row: Any, context: Context) -> Draft:
+def long_form_thought(row: Any, context: Context) -> ProblemDraft:
     """STILL-2's own release. It has no gold: the response's box stands in, verified upstream."""
     response = text(row, "combined_text")
     domain = optional_text(row, "domain") or "math"
     is_math = domain == "math"
-    return Draft(
+    return ProblemDraft(
         statement=text(row, "question"),
         gold=required_gold(boxed_gold(response)),
         kind=AnswerKind.MATH if is_math else AnswerKind.TEXT,

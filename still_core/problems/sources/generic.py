@@ -13,7 +13,7 @@ from still_core.errors import ConfigError, explain
 from still_core.problems.fields import answer_text, at, first, number, optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
-from still_core.problems.sources.adapter import Context, Draft, Written, register
+from still_core.problems.sources.adapter import Context, ProblemDraft, Written, register
 from still_core.problems.sources.choice import choices_of, gold_letters, inline_choices, lettered
 from still_core.problems.sources.gold import boxed_gold, required_gold
 
@@ -48,7 +48,7 @@ DEFAULT_MAP = {
 
 
 @register("generic")
-def generic(row: Any, context: Context) -> Draft:
+def generic(row: Any, context: Context) -> ProblemDraft:
     """One row by the spec's field map.
 
     Raises:
@@ -74,7 +74,7 @@ def generic(row: Any, context: Context) -> Draft:
     statement = text(row, paths.get("statement", "statement"))
     if choices and kind is AnswerKind.CHOICE and not inline_choices(statement):
         statement = lettered(statement, choices)
-    return Draft(
+    return ProblemDraft(
         statement=statement,
         gold=_gold(row, paths, solution, choices if kind is AnswerKind.CHOICE else ()),
         kind=kind,
@@ -104,13 +104,13 @@ GOLDS = ("gold", "answer", "Answer", "final_answer", "reward_model.ground_truth"
 
 
 @register("any")
-def any_statement(row: Any, context: Context) -> Draft:
+def any_statement(row: Any, context: Context) -> ProblemDraft:
     """For comparing statements (decontamination): a row needs no gold."""
     statement = text(row, *STATEMENTS)
     gold = first(row, *GOLDS)
     if not isinstance(gold, str | int | float) or isinstance(gold, bool):
         gold = boxed_gold(optional_text({"solution": first(row, "solution")}, "solution"))
-    return Draft(statement=statement, gold=answer_text(gold, "gold"), bucket=Bucket.OTHER)
+    return ProblemDraft(statement=statement, gold=answer_text(gold, "gold"), bucket=Bucket.OTHER)
 
 
 def _gold(row: Any, paths: dict[str, str], solution: str, choices: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from still_core.problems.fields import answer_text, at, first, number, optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
 from still_core.problems.rows import MalformedRow
-from still_core.problems.sources.adapter import Context, Draft, FilteredRow, register
+from still_core.problems.sources.adapter import Context, FilteredRow, ProblemDraft, register
 from still_core.problems.sources.choice import choices_of, gold_letters, lettered
 from still_core.problems.sources.gold import boxed_gold, gsm8k_gold, required_gold
 
@@ -25,7 +25,7 @@ AIME_LAST_YEAR = 2023
 
 def competition(
     row: Any, *, bucket: Bucket = Bucket.HARD_MATH, level: float | None = None
-) -> Draft:
+) -> ProblemDraft:
     r"""A row of statement with an answer field, a worked solution that boxes it, or both."""
     statement = text(row, *STATEMENT)
     solution = first(row, *SOLUTION)
@@ -33,7 +33,7 @@ def competition(
     gold = required_gold(optional_text(row, *ANSWER), boxed_gold(worked))
     # Files of RUC's evaluation hold the bare box as "solution": that is a gold, not a solution.
     bare = worked.strip().startswith("\\boxed") and len(worked) < len(gold) + 12
-    return Draft(
+    return ProblemDraft(
         statement=statement,
         gold=gold,
         bucket=bucket,
@@ -43,7 +43,7 @@ def competition(
 
 
 @register("numina", licence="Apache-2.0")
-def numina(row: Any, context: Context) -> Draft:
+def numina(row: Any, context: Context) -> ProblemDraft:
     """NuminaMath: the `source` field names the subset."""
     source = text(row, "source")
     if not context.keeps(source, NUMINA_SUBSETS):
@@ -59,7 +59,7 @@ def numina(row: Any, context: Context) -> Draft:
     return draft
 
 
-def _as_choice(draft: Draft) -> Draft:
+def _as_choice(draft: ProblemDraft) -> ProblemDraft:
     return replace(draft, kind=AnswerKind.CHOICE)
 
 
@@ -68,7 +68,7 @@ _YEAR = re.compile(r"(?:19|20)\d\d(?=\D|$)")
 
 
 @register("aime")
-def aime(row: Any, context: Context) -> Draft:
+def aime(row: Any, context: Context) -> ProblemDraft:
     """AIME up to the spec's `year_max` (2023); later years are benchmarks and left out."""
     year = number(row, "year", "Year")
     if year is None and (named := _YEAR.match(optional_text(row, "ID", "id", "unique_id"))):
@@ -81,20 +81,20 @@ def aime(row: Any, context: Context) -> Draft:
 
 
 @register("math", licence="MIT")
-def math_train(row: Any, context: Context) -> Draft:
+def math_train(row: Any, context: Context) -> ProblemDraft:
     """MATH train: normal mathematics."""
     return competition(row, bucket=Bucket.NORMAL_MATH)
 
 
 @register("orz", licence="MIT")
-def open_reasoner_zero(row: Any, context: Context) -> Draft:
+def open_reasoner_zero(row: Any, context: Context) -> ProblemDraft:
     """Open-Reasoner-Zero: `[{from: human, value}, {from: assistant, ground_truth: {value}}]`."""
     turns = row if isinstance(row, list) else first(row, "conversations", "messages")
     if turns is None and isinstance(row, dict) and {"0", "1"} <= set(row):
         turns = [row["0"], row["1"]]
     if not isinstance(turns, list) or len(turns) < 2:
         raise MalformedRow("mistyped_field", "expected a list of two turns")
-    return Draft(
+    return ProblemDraft(
         statement=text(turns[0], "value", "content"),
         gold=required_gold(optional_text(turns[1], "ground_truth.value", "ground_truth", "value")),
         bucket=Bucket.HARD_MATH,
@@ -109,11 +109,11 @@ def _failure_rate(turn: Any) -> float | None:
 
 
 @register("gsm8k", licence="MIT")
-def gsm8k(row: Any, context: Context) -> Draft:
+def gsm8k(row: Any, context: Context) -> ProblemDraft:
     """GSM8K: grade-school word problems."""
     answer = text(row, "answer")
     gold = required_gold(gsm8k_gold(answer))
-    return Draft(
+    return ProblemDraft(
         statement=text(row, "question"),
         gold=gold,
         bucket=Bucket.NORMAL_MATH,
@@ -128,7 +128,7 @@ _PROMPT_TAIL = re.compile(
 
 
 @register("verl")
-def verl(row: Any, context: Context) -> Draft:
+def verl(row: Any, context: Context) -> ProblemDraft:
     """Rows for verl; the instruction and the malformed `<| Assistant |>` tail are taken off."""
     statement = first(row, "extra_info.question", "prompt.0.content")
     turns = at(row, "prompt")
@@ -137,7 +137,7 @@ def verl(row: Any, context: Context) -> Draft:
         statement = at((users or turns)[-1], "content")
     if not isinstance(statement, str):
         raise MalformedRow("missing_field", "prompt")
-    return Draft(
+    return ProblemDraft(
         statement=text({"prompt": _without_tail(statement)}, "prompt"),
         gold=required_gold(optional_text(row, "reward_model.ground_truth")),
         bucket=Bucket.HARD_MATH,
@@ -159,31 +159,31 @@ _LONGEST_TAIL = 300
 
 
 @register("math-oai", licence="MIT")
-def math_oai(row: Any, context: Context) -> Draft:
+def math_oai(row: Any, context: Context) -> ProblemDraft:
     """The 500 problems of MATH that OpenAI held out."""
     return competition(row, bucket=Bucket.NORMAL_MATH)
 
 
 @register("aime24")
-def aime24(row: Any, context: Context) -> Draft:
+def aime24(row: Any, context: Context) -> ProblemDraft:
     """AIME 2024 in any of its public forms."""
     return competition(row)
 
 
 @register("aime25")
-def aime25(row: Any, context: Context) -> Draft:
+def aime25(row: Any, context: Context) -> ProblemDraft:
     """AIME 2025 in any of its public forms."""
     return competition(row)
 
 
 @register("omni-math", licence="Apache-2.0")
-def omni_math(row: Any, context: Context) -> Draft:
+def omni_math(row: Any, context: Context) -> ProblemDraft:
     """Omni-MATH; `level` is its difficulty of 1 to 10."""
     return competition(row)
 
 
 @register("liveaops")
-def liveaops(row: Any, context: Context) -> Draft:
+def liveaops(row: Any, context: Context) -> ProblemDraft:
     """LiveAoPSBench: posts with dates, golds as the forum gave them."""
     answers = at(row, "answers")
     listed = answer_text(answers[0], "answers") if isinstance(answers, list) and answers else ""
@@ -192,13 +192,13 @@ def liveaops(row: Any, context: Context) -> Draft:
 
 
 @register("hmmt")
-def hmmt(row: Any, context: Context) -> Draft:
+def hmmt(row: Any, context: Context) -> ProblemDraft:
     """HMMT; answers are often symbolic."""
     return competition(row)
 
 
 @register("olymmath", licence="MIT")
-def olymmath(row: Any, context: Context) -> Draft:
+def olymmath(row: Any, context: Context) -> ProblemDraft:
     """OlymMATH: level 1 for its EASY part, 2 for HARD, as `unique_id` or the file name says."""
     place = (optional_text(row, "unique_id") + context.stem + context.spec.path).lower()
     level = 1.0 if "easy" in place else 2.0 if "hard" in place else None
@@ -206,19 +206,19 @@ def olymmath(row: Any, context: Context) -> Draft:
 
 
 @register("amc23")
-def amc23(row: Any, context: Context) -> Draft:
+def amc23(row: Any, context: Context) -> ProblemDraft:
     """AMC 12 of 2023, with whole-number answers."""
     return competition(row)
 
 
 @register("minerva")
-def minerva(row: Any, context: Context) -> Draft:
+def minerva(row: Any, context: Context) -> ProblemDraft:
     """Minerva Math: university science questions with a boxed answer in the solution."""
     return competition(row)
 
 
 @register("olympiadbench", licence="MIT")
-def olympiadbench(row: Any, context: Context) -> Draft:
+def olympiadbench(row: Any, context: Context) -> ProblemDraft:
     """OlympiadBench, text-only open-ended questions; pictures and proofs are left out."""
     if "multimodal" in optional_text(row, "modality").lower() or first(row, "image_1", "image"):
         raise FilteredRow("picture")
@@ -226,7 +226,7 @@ def olympiadbench(row: Any, context: Context) -> Draft:
         raise FilteredRow("proof")
     before = optional_text(row, "context")
     statement = text(row, "question")
-    return Draft(
+    return ProblemDraft(
         statement=f"{before}\n\n{statement}" if before else statement,
         gold=required_gold(optional_text(row, "final_answer", "answer").strip("$")),
         domain="physics" if "phys" in optional_text(row, "subject").lower() else "math",
@@ -246,13 +246,13 @@ def _joined(solution: Any) -> str:
 
 
 @register("livemathbench")
-def livemathbench(row: Any, context: Context) -> Draft:
+def livemathbench(row: Any, context: Context) -> ProblemDraft:
     """LiveMathBench: CNMO, CCEE, AMC and WLPMC problems, English or Chinese."""
     return competition(row)
 
 
 @register("ksat")
-def ksat(row: Any, context: Context) -> Draft:
+def ksat(row: Any, context: Context) -> ProblemDraft:
     """The Korean entrance exam; `level` is the points of the question (2-4) where given."""
     choices = choices_of(first(row, "choices", "options"))
     draft = competition(row, level=number(row, "score", "points", "point", "level"))

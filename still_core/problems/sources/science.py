@@ -7,7 +7,7 @@ from typing import Any
 
 from still_core.problems.fields import optional_text, text
 from still_core.problems.problem import AnswerKind, Bucket
-from still_core.problems.sources.adapter import Context, Draft, register
+from still_core.problems.sources.adapter import Context, ProblemDraft, register
 from still_core.problems.sources.gold import boxed_gold, required_gold
 
 _ROLES = {"physic": "physics", "chemi": "chemistry", "biolog": "biology", "mathematic": "math"}
@@ -37,13 +37,13 @@ def concluded_value(solution: str) -> str:
 
 
 @register("camel", licence="CC-BY-NC-4.0")
-def camel(row: Any, context: Context) -> Draft:
+def camel(row: Any, context: Context) -> ProblemDraft:
     """camel-ai; the subject comes from the role, else from the file's name or path."""
     place = (optional_text(row, "role_1") + " " + context.file).lower()
     domain = next((name for key, name in _ROLES.items() if key in place), "science")
     solution = text(row, "message_2")
     gold = required_gold(boxed_gold(solution), concluded_value(solution))
-    return Draft(
+    return ProblemDraft(
         statement=text(row, "message_1"),
         gold=gold,
         kind=AnswerKind.MATH if gold[:1].isdigit() or gold[:1] in "-$\\" else AnswerKind.TEXT,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from still_core.errors import ConfigError, RolloutError, explain
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, RolloutRequest
 from still_core.rollout.weights import Weights
 
@@ -21,7 +21,7 @@ class Engine(ABC):
     build: str
     """Engine name, version and what else of it fixes the distribution; part of a rollout's id."""
 
-    def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
+    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
         self.recipe = recipe
         self.resources = resources
         self.weights = weights
@@ -125,7 +125,7 @@ def engine_build(recipe: EngineRecipe) -> str:
     )
 
 
-def build_engine(recipe: EngineRecipe, resources: Resources, weights: Weights) -> Engine:
+def build_engine(recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> Engine:
     """Start the engine that the recipe names, holding `weights`."""
     if recipe.kind == "vllm":
         from still_core.rollout.engines.vllm import VllmEngine

@@ -27,7 +27,7 @@ from typing import Any
 
 from still_core.errors import ConfigError, RolloutError, explain
 from still_core.rollout.engines.engine import Engine, Finished
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest
 from still_core.rollout.weights import Weights
 
@@ -72,7 +72,7 @@ class OpenAIEngine(Engine):
     The key is read from `OPENAI_API_KEY` and never shown.
     """
 
-    def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
+    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
         super().__init__(recipe, resources, weights)
         check_endpoint(recipe, resources)
         self._threads = ThreadPoolExecutor(resources.max_num_seqs, thread_name_prefix="openai")
@@ -193,7 +193,7 @@ class OpenAIEngine(Engine):
         )
 
 
-def check_endpoint(recipe: EngineRecipe, resources: Resources) -> None:
+def check_endpoint(recipe: EngineRecipe, resources: RolloutResources) -> None:
     """Refuse an engine that does not know whom to ask.
 
     Raises:

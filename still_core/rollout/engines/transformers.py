@@ -15,7 +15,7 @@ from typing import Any
 
 from still_core.errors import ConfigError, explain
 from still_core.rollout.engines.engine import Engine, Finished
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest, Sampling
 from still_core.rollout.weights import Weights
 
@@ -36,7 +36,7 @@ class _Row:
 class TransformersEngine(Engine):
     """A causal language model of transformers behind the engine protocol."""
 
-    def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
+    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
         super().__init__(recipe, resources, weights)
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import torch

@@ -14,16 +14,23 @@ from typing import Any
 
 from still_core.errors import RolloutError, explain
 from still_core.rollout.engines.engine import Engine, Finished
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest
 from still_core.rollout.weights import Weights
 
+_PLAIN_ATTENTION = frozenset({"full_attention", "sliding_attention"})
+_BLOCK_TOKENS = 256
+"""At least as many as vLLM puts into a block of the cache on CPU."""
 
-def environment(resources: Resources) -> dict[str, str]:
+
+def environment(resources: RolloutResources) -> dict[str, str]:
     """Variables that must stand before vLLM is imported."""
+    # On CPU the one function left to compile counts ranks of tokens, which nobody reads: tracing it
+    # takes 3 s of the first step.
+    eager = resources.enforce_eager and not resources.gpus_per_actor
     return {
+        **({"TORCHDYNAMO_DISABLE": "1"} if eager else {}),
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_KVCACHE_SPACE": str(resources.kv_cache_gib),
         # Several actors share a machine; binding would put all of them on the same cores.
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": str(resources.threads_per_actor),
@@ -36,7 +43,7 @@ def environment(resources: Resources) -> dict[str, str]:
 
 
 def engine_arguments(
-    recipe: EngineRecipe, resources: Resources, directory: Path, *, on_cpu: bool
+    recipe: EngineRecipe, resources: RolloutResources, directory: Path, *, on_cpu: bool
 ) -> dict[str, Any]:
     """What vLLM is started with, as keywords of its `EngineArgs` or `LLM`."""
     arguments: dict[str, Any] = {
@@ -56,7 +63,29 @@ def engine_arguments(
         # generators can not do ("CPU Generator does not use offset"): prefill in one go.
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(4096, recipe.max_model_len)
+        arguments["kv_cache_memory_bytes"] = cache_bytes(recipe, resources, directory)
     return arguments
+
+
+def cache_bytes(recipe: EngineRecipe, resources: RolloutResources, directory: Path) -> int:
+    """KV cache of an engine on CPU: room for `max_num_seqs` full completions, at most the limit.
+
+    vLLM writes zeros to all of it at its start, and on a virtual machine memory that was never
+    touched comes slowly. Models with other than plain attention layers get the whole limit.
+    """
+    from transformers import AutoConfig
+
+    most = resources.kv_cache_gib * 2**30
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False).get_text_config()
+    if not _PLAIN_ATTENTION.issuperset(getattr(config, "layer_types", None) or ()):
+        return most
+    heads: int = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width *= getattr(config, "num_key_value_heads", None) or heads
+    # Keys and values, of 4 bytes at most. The last block of a completion is seldom full.
+    per_token: int = 2 * 4 * width * config.num_hidden_layers
+    blocks = 1 + -(-recipe.max_model_len // _BLOCK_TOKENS)
+    return min(most, per_token * blocks * _BLOCK_TOKENS * (resources.max_num_seqs + 1))
 
 
 def sampling_parameters(request: RolloutRequest, room: int) -> Any:
@@ -92,7 +121,7 @@ def sampling_parameters(request: RolloutRequest, room: int) -> Any:
 class VllmEngine(Engine):
     """vLLM's `LLMEngine` behind the engine protocol. One per process: vLLM keeps global state."""
 
-    def __init__(self, recipe: EngineRecipe, resources: Resources, weights: Weights) -> None:
+    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
         super().__init__(recipe, resources, weights)
         os.environ.update(environment(resources))
         import torch

@@ -19,11 +19,11 @@ from still_core.miniature.backbone import (
 )
 from still_core.miniature.drills import DRILLS, SHORT, draw
 from still_core.miniature.problems import Split, parse
-from still_core.miniature.recipe import BackboneRecipe
+from still_core.miniature.recipe import SchoolingRecipe
 from still_core.miniature.tokenizer import ASSISTANT, FORMAT, UNKNOWN, build_tokenizer, vocabulary
 from still_core.progress import Progress
 
-TINY = BackboneRecipe(
+TINY = SchoolingRecipe(
     hidden_size=32,
     num_layers=2,
     num_heads=2,

@@ -11,7 +11,7 @@ from still_core.errors import ConfigError
 from still_core.miniature.problems import generate
 from still_core.miniature.recipe import FaultRates
 from still_core.miniature.soundness import soundness, thought_is_sound
-from still_core.miniature.teachers import Fault, Teacher, distil, script
+from still_core.miniature.teachers import Fault, Habit, distil, script
 from still_core.responses.response import Response
 from still_core.responses.unify import unify
 
@@ -58,9 +58,9 @@ def test_a_faulty_thought_is_not_what_the_teacher_would_write(fault: Fault) -> N
         assert not thought_is_sound(raw.problem, response)
 
 
-@pytest.mark.parametrize("teacher", list(Teacher))
+@pytest.mark.parametrize("teacher", list(Habit))
 @pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.MISSING_TOKEN])
-def test_cut_responses_are_seen_as_cut(teacher: Teacher, fault: Fault) -> None:
+def test_cut_responses_are_seen_as_cut(teacher: Habit, fault: Fault) -> None:
     rates = NO_FAULTS.model_copy(update={str(fault): 1.0})
     for raw in distil(generate("puzzle", "hard", 30, seed=1), teacher, faults=rates):
         assert unify(raw).defect is not None

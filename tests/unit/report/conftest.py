@@ -16,10 +16,10 @@ from still_core.report.build import (
 )
 from still_core.report.data import (
     AttemptRate,
+    BenchmarkOverlap,
     Curve,
-    Exploration,
+    ExploreRound,
     FunnelTable,
-    Overlap,
     ReportData,
     StageTime,
     UnsolvedProblem,
@@ -121,7 +121,7 @@ def make_report(problems: int = 150) -> ReportData:
         ),
         difficulty_rates=build_difficulty_rates(models),
         explorations=(
-            Exploration(
+            ExploreRound(
                 round=1,
                 problems=120,
                 solved=90,
@@ -145,7 +145,7 @@ def make_report(problems: int = 150) -> ReportData:
             for k in range(29)
         ),
         overlaps=(
-            Overlap(
+            BenchmarkOverlap(
                 benchmark="arithmetic-hard",
                 benchmark_problems=500,
                 training_problems=1500,

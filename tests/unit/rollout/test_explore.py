@@ -19,7 +19,7 @@ from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.found import publish_exploration
-from still_core.rollout.recipe import ExploreRecipe, Resources
+from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import sample
 from still_core.store import Store
@@ -198,7 +198,7 @@ def run(
         bank,
         verifier or ScriptedVerifier(),
         recipe,
-        Resources(waves=waves, abort_siblings=abort_siblings),
+        RolloutResources(waves=waves, abort_siblings=abort_siblings),
         seed=7,
         round=1,
         prompt=PlainPrompt(),
@@ -388,7 +388,7 @@ def test_a_verifier_sees_the_thought_that_the_prompt_has_opened() -> None:
         bank,
         ScriptedVerifier(),
         ExploreRecipe(sampling=sampling, max_attempts=1),
-        Resources(),
+        RolloutResources(),
         seed=7,
         round=1,
         prompt="still-3-short",
@@ -406,7 +406,7 @@ def test_two_problems_with_one_id_are_refused() -> None:
             None,
             ScriptedVerifier(),
             ExploreRecipe(sampling=Sampling(max_tokens=8)),
-            Resources(),
+            RolloutResources(),
             seed=0,
             round=0,
             prompt=PlainPrompt(),
@@ -422,7 +422,7 @@ def test_seeds_differ_between_rounds_problems_and_attempts_and_not_between_runs(
             bank,
             ScriptedVerifier(),
             ExploreRecipe(sampling=Sampling(temperature=1.0, max_tokens=8), max_attempts=4),
-            Resources(),
+            RolloutResources(),
             seed=1,
             round=round,
             prompt=PlainPrompt(),

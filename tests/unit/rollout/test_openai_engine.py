@@ -15,7 +15,7 @@ import pytest
 from still_core.errors import ConfigError, RolloutError
 from still_core.rollout.engines import openai
 from still_core.rollout.engines.openai import OpenAIEngine
-from still_core.rollout.recipe import EngineRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import FinishReason, RolloutRequest, Sampling
 from still_core.rollout.weights import Weights
 
@@ -78,7 +78,7 @@ def make_engine(
     recipe = EngineRecipe.model_validate({"kind": "openai", "model": "teacher", "api": api})
     return OpenAIEngine(
         recipe,
-        Resources(endpoint=endpoint.url, max_num_seqs=4, requests_per_minute=per_minute),
+        RolloutResources(endpoint=endpoint.url, max_num_seqs=4, requests_per_minute=per_minute),
         Weights(directory="", policy_digest="teacher", policy_version=0),
     )
 
@@ -236,6 +236,6 @@ def test_an_engine_without_endpoint_is_refused() -> None:
     with pytest.raises(ConfigError, match="needs a model name and an endpoint"):
         OpenAIEngine(
             EngineRecipe(kind="openai", model="m"),
-            Resources(),
+            RolloutResources(),
             Weights(directory="", policy_digest="t", policy_version=0),
         )

@@ -10,7 +10,7 @@ import pytest
 
 from still_core.errors import ConfigError
 from still_core.rollout.engines.engine import engine_build
-from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, Resources
+from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Sampling
 from still_core.rollout.weights import Weights, directory_digest, shape_digest
 from tests.fixtures.tiny_model import write_tiny_model
@@ -36,7 +36,7 @@ def test_what_a_ray_worker_imports_holds_no_prefect() -> None:
 
 
 def test_the_default_waves_are_the_papers_twenty_attempts() -> None:
-    resources = Resources()
+    resources = RolloutResources()
     assert ExploreRecipe(sampling=Sampling(max_tokens=8)).max_attempts == sum(resources.waves) == 20
     limits = [resources.in_flight_limit(finished) for finished in range(20)]
     assert limits == [1, 1, 2, 2, 4, 4, 4, 4, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8]
@@ -44,7 +44,7 @@ def test_the_default_waves_are_the_papers_twenty_attempts() -> None:
 
 def test_a_wave_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rollout\.waves"):
-        Resources(waves=(1, 0))
+        RolloutResources(waves=(1, 0))
 
 
 def test_what_changes_completions_changes_the_engine_build() -> None:

@@ -154,6 +154,10 @@ def test_solutions_do_not_matter_to_thought_only_training(
     for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
+
+def test_solutions_matter_to_training_on_whole_responses(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
     whole = some_pairs(16, thought_only=False)
     _, seen, _ = train(tiny_model_dir, whole, recipe(target="response"), tmp_path / "c")
     scrambled = [replace(row, chosen_ids=scramble(row.chosen_ids, (0,) * 99)) for row in whole]

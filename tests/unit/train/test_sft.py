@@ -168,6 +168,13 @@ def test_the_trainer_equals_trls_own_on_the_same_batches(
     assert largest_difference(ours, theirs) < 1e-5
 
 
+@pytest.fixture(scope="module")
+def plainly_trained(
+    tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, list[dict[str, Any]]]:
+    return train(tiny_model_dir, some_rows(24), recipe(), tmp_path_factory.mktemp("plain"))
+
+
 @pytest.mark.parametrize(
     ("changes", "resources"),
     [
@@ -177,11 +184,14 @@ def test_the_trainer_equals_trls_own_on_the_same_batches(
     ],
 )
 def test_layout_options_change_nothing_but_rounding(
-    tiny_model_dir: Path, tmp_path: Path, changes: dict[str, Any], resources: dict[str, int]
+    plainly_trained: tuple[Any, list[dict[str, Any]]],
+    tiny_model_dir: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    resources: dict[str, int],
 ) -> None:
-    rows = some_rows(24)
-    plain, curve = train(tiny_model_dir, rows, recipe(), tmp_path / "a")
-    other, again = train(tiny_model_dir, rows, recipe(**changes), tmp_path / "b", **resources)
+    plain, curve = plainly_trained
+    other, again = train(tiny_model_dir, some_rows(24), recipe(**changes), tmp_path, **resources)
     assert [r["loss"] for r in again] == pytest.approx([r["loss"] for r in curve], abs=1e-4)
     assert largest_difference(plain, other) < 1e-4
 
