@@ -138,6 +138,7 @@ class AnsweringVerifier:
 
     def __init__(self, pool: VerifierPool) -> None:
         self._pool, self._count = pool, 0
+        self.version = pool.version
 
     def submit(self, answer: Answer) -> Future[Verdict]:
         """The verdict on the response with its answer."""
