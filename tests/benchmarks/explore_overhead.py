@@ -219,17 +219,28 @@ class Bench:
         )
         return found, time.perf_counter() - started
 
-    def run_pair(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
-        """The figures of one pair."""
-        meter = Meter()
-        theirs, theirs_unqueued, bare_cpu = self.draw_bare(seed)
-        _, beside_bare = meter.cores()
+    def explore_measured(
+        self, verifier: VerifierPool, seed: int
+    ) -> tuple[Exploration, float, float, float, tuple[float, float]]:
+        """An exploration, its seconds, those its engine's thread was queued, the driver's cores,
+        and the cores of this program and of others."""
         engine = ThreadMeter(self.pool.health()[0].pid) if self.pool.health() else None
         meter, cpu = Meter(), time.process_time()
         found, wall = self.explore(verifier, seed)
         cpu = (time.process_time() - cpu) / wall
-        mine, beside_explore = meter.cores()
         queued = engine.queued_s() if engine is not None else 0.0
+        return found, wall, queued, cpu, meter.cores()
+
+    def run_pair(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
+        """The figures of one pair; the bare engine comes first in every other one."""
+        if seed % 2:
+            explored = self.explore_measured(verifier, seed)
+        meter = Meter()
+        theirs, theirs_unqueued, bare_cpu = self.draw_bare(seed)
+        _, beside_bare = meter.cores()
+        if not seed % 2:
+            explored = self.explore_measured(verifier, seed)
+        found, wall, queued, cpu, (mine, beside_explore) = explored
         assert found.tally.generated_tokens == self.tokens
         counts = [a.outcome for group in found.groups for a in group.attempts]
         assert Outcome.CORRECT not in counts
