@@ -20,7 +20,7 @@ from still_core.errors import ConflictError, TrainingError
 from still_core.progress import Progress
 from still_core.store import Store
 from still_core.store.handle import Handle
-from still_core.train import SftJob, SftRecipe, TrainResources, train
+from still_core.train import SftJob, SftRecipe, TrainResources, launch, train
 from still_core.train.checkpoint import SHARD_FILE, checkpoint_version
 from still_core.train.launch import end_ranks
 
@@ -277,8 +277,12 @@ def test_two_ranks_and_a_change_of_ranks_agree_with_one_rank(
 
 
 def test_a_frozen_rank_is_named_and_ended_and_the_job_goes_on(
-    store: Store, tiny_model_dir: Path, caplog: pytest.LogCaptureFixture
+    store: Store,
+    tiny_model_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(launch, "DEATH_NOTICE_S", 4.0)  # which is waited for in vain here
     resources = SLOW.model_copy(update={"num_ranks": 2, "stall_timeout_s": 3.0})
     frozen: list[int] = []
 
