@@ -184,6 +184,7 @@ def explore(
             until_correct=True,
         ),
         in_flight_limit=resources.in_flight_limit,
+        idle_limit=resources.idle_limit,
         abort_siblings=resources.abort_siblings,
         progress=progress,
     )

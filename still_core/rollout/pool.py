@@ -35,6 +35,9 @@ _COLLECT_WAIT_S = 1.0
 BACKLOG = 1.5
 """Requests that a worker holds, as a multiple of what it draws at once: the next ones are at hand
 when some end, and few are lost or stuck with a worker that goes bad."""
+_REFILL = 1.25
+"""It is given more when it holds no more than this: each call takes a millisecond of interpreter
+from the engine's thread."""
 
 
 @dataclass
@@ -345,9 +348,9 @@ class RolloutPool(Closing):
         now = time.monotonic()
         room = int(self.resources.max_num_seqs * BACKLOG)
         for worker in self._workers:
-            free = room - len(worker.in_flight)
-            if free <= 0:
+            if len(worker.in_flight) > int(self.resources.max_num_seqs * _REFILL):
                 continue
+            free = room - len(worker.in_flight)
             if not worker.queue and len(worker.in_flight) < self.resources.max_num_seqs:
                 self._take_over(worker)
                 self._take_back(worker)

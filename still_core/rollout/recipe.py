@@ -73,7 +73,8 @@ class RolloutResources(Section):
         (1, 1, 2, 4, 4, 8),
         min_length=1,
         description="Attempts in flight per explored problem: as many as the wave that the number "
-        "of finished attempts falls in. (1,) is strictly one by one and wastes nothing.",
+        "of finished attempts falls in, and two more than have finished where an engine has empty "
+        "places, at most the widest wave. (1,) is strictly one by one and wastes nothing.",
     )
     abort_siblings: bool = Field(
         True, description="Cut attempts with a higher index once an attempt is correct."
@@ -113,6 +114,20 @@ class RolloutResources(Section):
             if finished < start:
                 return width
         return self.waves[-1]
+
+    def idle_limit(self, finished: int) -> int:
+        """The same where an engine has places that would stand empty otherwise.
+
+        The next attempt starts if it is more likely wanted than not. After k failures, and with a
+        pass rate of which nothing else is known (uniform), m running ones all fail with
+        probability (k + 1) / (k + 1 + m): at least half up to m = k + 1. No wave is passed by more
+        than the widest one, so that (1,) stays strictly one by one.
+
+        >>> resources = RolloutResources(waves=(1, 1, 2, 4))
+        >>> [resources.idle_limit(n) for n in range(5)]
+        [2, 3, 4, 4, 4]
+        """
+        return min(finished + 2, max(self.waves))
 
 
 class ExploreRecipe(Section):

@@ -118,6 +118,7 @@ def sample(
             until_correct=False,
         ),
         in_flight_limit=lambda finished: num_samples,
+        idle_limit=lambda finished: num_samples,
         abort_siblings=False,
         progress=progress,
     )

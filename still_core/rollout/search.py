@@ -198,12 +198,28 @@ class Campaign:
         owner: str,
         build: Callable[[Problem], ProblemSearch],
         in_flight_limit: Callable[[int], int],
+        idle_limit: Callable[[int], int],
         abort_siblings: bool,
         progress: ProgressListener | None,
     ) -> None:
+        """Name the campaign; `run` does it.
+
+        Args:
+            stage: name for the progress.
+            pool: draws completions.
+            verifier: judges them.
+            bank: read first, and given every rollout; None keeps nothing.
+            owner: writer's name in the bank.
+            build: opens the search of a problem.
+            in_flight_limit: finished attempts of a problem -> how many of it may run at once.
+            idle_limit: the same where places of the engines would stand empty otherwise.
+            abort_siblings: cut attempts that can not count any more.
+            progress: told about twice a second.
+        """
         self.tally = Tally()
         self._stage, self._pool, self._verifier, self._bank = stage, pool, verifier, bank
-        self._owner, self._build, self._limit = owner, build, in_flight_limit
+        self._owner, self._build = owner, build
+        self._limit, self._idle_limit = in_flight_limit, idle_limit
         self._abort_siblings, self._progress = abort_siblings, progress
         self._open: dict[str, ProblemSearch] = {}
         self._first: dict[str, ProblemSearch] = {}
@@ -245,7 +261,7 @@ class Campaign:
                 if waiting and len(self._open) < 2 * self._pool.capacity:
                     chunk = [waiting.popleft() for _ in range(min(_CHUNK, len(waiting)))]
                     searches.extend(self._admit(chunk))
-                self._launch()
+                self._launch(ahead=not waiting)
                 self._turn()
                 self._close_finished()
                 self._tell(len(problems))
@@ -278,11 +294,13 @@ class Campaign:
                 self._judge(rollout, from_bank=True)
         return built
 
-    def _launch(self) -> None:
+    def _launch(self, *, ahead: bool) -> None:
         """Start attempts while the pool has room, problems with the fewest first.
 
         A problem's waves come one after the other, so what starts late ends last. Those that have
         failed often come last and then run many at once, which keeps the engines full to the end.
+        Where places would stand empty all the same, and no problem waits (`ahead`), the waves are
+        passed, hardest problems first.
         """
         room = self._pool.room
         if room <= 0:
@@ -292,12 +310,25 @@ class Campaign:
             indices = search.startable(self._limit(len(search.attempts)))
             if len(indices) <= room - len(batch):
                 del self._wanting[search.problem.id]
-            for index in indices[: room - len(batch)]:
-                search.running.add(index)
-                self._by_rollout[search.ids[index]] = (search, index)
-                batch.append(search.requests[index])
+            batch.extend(self._start(search, indices[: room - len(batch)]))
+        idle = self._pool.capacity - self._pool.pending() - len(batch)
+        if ahead and idle > 0:
+            for search in sorted(self._open.values(), key=lambda s: -len(s.attempts)):
+                if any(search.ids[index] in self._judging for index in search.running):
+                    continue  # Known in a moment, and one from the bank costs nothing.
+                indices = search.startable(self._idle_limit(len(search.attempts)))[:idle]
+                batch.extend(self._start(search, indices))
+                idle -= len(indices)
+                if idle == 0:
+                    break
         if batch:
             self._pool.submit(batch)
+
+    def _start(self, search: ProblemSearch, indices: Sequence[int]) -> list[RolloutRequest]:
+        """Note that these attempts run; their requests."""
+        search.running.update(indices)
+        self._by_rollout.update((search.ids[index], (search, index)) for index in indices)
+        return [search.requests[index] for index in indices]
 
     def _turn(self) -> None:
         """Move what has ended one step on: drawn -> judged -> noted and banked."""

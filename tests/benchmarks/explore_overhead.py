@@ -1,17 +1,18 @@
 """Explore through pool, verifier and bank against the bare engine, side by side.
 
-    python tests/benchmarks/explore_overhead.py [--hidden 192] [--layers 4] [--pairs 5]
+    python tests/benchmarks/explore_overhead.py [--hidden 192] [--layers 4] [--rounds 5]
 
 Both draw the same completions (same prompts, seeds and weights). The bare engine is vLLM's own
 `LLM.generate`, given all requests at once; the exploration verifies and banks each rollout in a
-fresh store. Each runs in a Ray actor with the same settings, one after the other, ABAB.
+fresh store. Each runs in a Ray actor with the same settings. A round is bare, explore, bare:
+explore is held against the mean of the two, so that a machine that becomes slower favours neither,
+and the two against each other are the noise of the same minutes.
 
 The model has learnt nothing, so each response gets a wrong answer appended before it is judged,
 of the kinds that models give: two in three are integers, the rest go through the symbolic
 verifier. Also printed: what each process cost in CPU time, and a second exploration with the same
 identity. Where other programs disturb, the engine's thread waits for a CPU; the second ratio takes
-these waits off on both sides. `--idle` instead measures the bare engine against itself: the noise
-of this machine.
+these waits off on both sides.
 """
 
 from __future__ import annotations
@@ -231,16 +232,13 @@ class Bench:
         queued = engine.queued_s() if engine is not None else 0.0
         return found, wall, queued, cpu, meter.cores()
 
-    def run_pair(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
-        """The figures of one pair; the bare engine comes first in every other one."""
-        if seed % 2:
-            explored = self.explore_measured(verifier, seed)
+    def run_round(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
+        """The figures of one round: bare engine, exploration, bare engine."""
         meter = Meter()
-        theirs, theirs_unqueued, bare_cpu = self.draw_bare(seed)
+        before = self.draw_bare(seed)
         _, beside_bare = meter.cores()
-        if not seed % 2:
-            explored = self.explore_measured(verifier, seed)
-        found, wall, queued, cpu, (mine, beside_explore) = explored
+        found, wall, queued, cpu, (mine, beside_explore) = self.explore_measured(verifier, seed)
+        after = self.draw_bare(seed)
         assert found.tally.generated_tokens == self.tokens
         counts = [a.outcome for group in found.groups for a in group.attempts]
         assert Outcome.CORRECT not in counts
@@ -248,12 +246,17 @@ class Bench:
         assert second.tally.generated_tokens == 0
         assert second.to_rows() == found.to_rows()
         ours = found.tally.generated_tokens / wall
+        ours_unqueued = found.tally.generated_tokens / (wall - queued)
+        theirs, theirs_unqueued, bare_cpu = (
+            statistics.mean(pair) for pair in zip(before, after, strict=True)
+        )
         return {
             "bare engine, tokens/s": theirs,
             "explore, tokens/s": ours,
             "explore / bare engine": ours / theirs,
+            "bare engine after / before": after[0] / before[0],
             "explore / bare engine, engines' waits for a CPU taken off": (
-                found.tally.generated_tokens / (wall - queued) / theirs_unqueued
+                ours_unqueued / theirs_unqueued
             ),
             "bare engine's process, cores": bare_cpu,
             "driver's process, cores": cpu,
@@ -265,23 +268,17 @@ class Bench:
             "second explore, same identity, seconds": wall_again,
         }
 
-    def run_idle(self, seed: int) -> dict[str, float]:
-        """The bare engine twice."""
-        first, second = self.draw_bare(seed)[0], self.draw_bare(seed)[0]
-        return {"bare engine, tokens/s": first, "bare engine / itself": second / first}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--problems", type=int, default=400)
     parser.add_argument("--attempts", type=int, default=6)
     parser.add_argument("--max-tokens", type=int, default=150)
     parser.add_argument("--seqs", type=int, default=64, help="completions drawn at once")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of an engine")
-    parser.add_argument("--idle", action="store_true")
     options = parser.parse_args()
     import ray
 
@@ -290,22 +287,22 @@ def main() -> None:
     bench = Bench(options, work)
     rows: list[dict[str, float]] = []
     with VerifierPool() as verifier:
-        if not options.idle:
-            bench.problems = make_problems(16)
-            bench.run_pair(verifier, -1)  # Starts the engines.
-            bench.problems = make_problems(options.problems)
-        for seed in range(options.pairs):
-            rows.append(bench.run_idle(seed) if options.idle else bench.run_pair(verifier, seed))
+        bench.problems = make_problems(16)
+        bench.run_round(verifier, -1)  # Starts the engines.
+        bench.problems = make_problems(options.problems)
+        for seed in range(options.rounds):
+            rows.append(bench.run_round(verifier, seed))
             figures = ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items())
-            print(f"pair {seed}: {figures}, load {os.getloadavg()[0]:.1f}", flush=True)
+            print(f"round {seed}: {figures}, load {os.getloadavg()[0]:.1f}", flush=True)
     bench.pool.close()
     ray.shutdown()
     shutil.rmtree(work)
-    print("\n| what | median | min | max |\n|---|---|---|---|")
+    print("\n| what | mean | standard error | median | min | max |\n|---|---|---|---|---|---|")
     for name in rows[0]:
         values = [row[name] for row in rows]
+        mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
         low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"| {name} | {middle:.4g} | {low:.4g} | {high:.4g} |")
+        print(f"| {name} | {mean:.4g} | {error:.2g} | {middle:.4g} | {low:.4g} | {high:.4g} |")
     print(
         f"\n{options.problems} problems x {options.attempts} attempts of at most "
         f"{options.max_tokens} tokens, {options.seqs} at once, hidden {options.hidden}, "

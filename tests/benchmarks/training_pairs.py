@@ -12,12 +12,17 @@ from importlib.metadata import version
 def interleave(
     ours: Callable[[], float], peer: Callable[[], float], *, pairs: int = 5
 ) -> tuple[list[float], list[float]]:
-    """Run A B A B ..., one unmeasured pair first; the figures that the two return."""
+    """Run A B B A A B ..., one unmeasured pair first; the figures that the two return.
+
+    They take turns at being first: each leaves caches and the allocator in its own state.
+    """
     ours(), peer()
     results: tuple[list[float], list[float]] = ([], [])
+    sides = [(ours, results[0]), (peer, results[1])]
     for _ in range(pairs):
-        results[0].append(ours())
-        results[1].append(peer())
+        for side, figures in sides:
+            figures.append(side())
+        sides.reverse()
     return results
 
 

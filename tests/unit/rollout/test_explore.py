@@ -269,6 +269,43 @@ def test_one_by_one_draws_nothing_that_does_not_count() -> None:
     assert len(pool.drawn) == sum(n + 1 for n in range(10)) == found.summary()["attempts"]
 
 
+class FirstLook(Exception):
+    """Ends an exploration at its first poll."""
+
+
+def started_at_first(pool: ScriptedPool, count: int, **settings: Any) -> list[int]:
+    """Sample indices of what runs when the pool is first polled."""
+
+    def look(timeout_s: float = 0.25) -> list[Rollout]:
+        started.extend(request.sample_index for request in pool.waiting.values())
+        raise FirstLook
+
+    started: list[int] = []
+    pool.poll = look
+    with pytest.raises(FirstLook):
+        run(pool, count, **settings)
+    return started
+
+
+def test_places_that_would_stand_empty_draw_ahead_of_the_waves() -> None:
+    assert started_at_first(ScriptedPool({}, capacity=8), 3) == [0, 0, 0, 1, 1, 1]
+    assert started_at_first(ScriptedPool({}, capacity=4), 3) == [0, 0, 0, 1]
+    assert started_at_first(ScriptedPool({}, capacity=8), 3, waves=(1,)) == [0, 0, 0]
+
+
+def test_nothing_is_drawn_ahead_while_problems_wait() -> None:
+    assert set(started_at_first(ScriptedPool({}, capacity=512), 600)) == {0}
+
+
+def test_the_hardest_problems_are_the_first_to_be_drawn_ahead() -> None:
+    bank, script = MemoryBank(), {f"p{n}": [19] for n in range(4)}
+    run(ScriptedPool(script), 4, bank=bank, max_attempts=3, waves=(1,))
+    bank.rows = {name: row for name, row in bank.rows.items() if row.problem_id == "p3"}
+    started = started_at_first(ScriptedPool(script, capacity=6), 4, bank=bank)
+    # Three failures of p3 are banked: two more run by its wave, and a third one ahead of it.
+    assert sorted(started) == [0, 0, 0, 3, 4, 5]
+
+
 def test_siblings_of_a_solved_problem_are_cut() -> None:
     pool = ScriptedPool({"p0": [0]}, capacity=64)
     found = run(pool, 1, waves=(20,))

@@ -42,6 +42,17 @@ def test_the_default_waves_are_the_papers_twenty_attempts() -> None:
     assert limits == [1, 1, 2, 2, 4, 4, 4, 4, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8]
 
 
+def test_idle_places_take_as_many_attempts_as_are_more_likely_wanted_than_not() -> None:
+    resources = RolloutResources()
+    for failures in range(6):
+        limit = resources.idle_limit(failures)
+        # All m running ones fail with probability (k + 1) / (k + 1 + m) after k failures.
+        wanted = [(failures + 1) / (failures + 1 + running) for running in range(limit + 1)]
+        assert wanted[limit - 1] >= 0.5 > wanted[limit]
+    assert resources.idle_limit(19) == 8
+    assert RolloutResources(waves=(1,)).idle_limit(5) == 1
+
+
 def test_a_wave_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rollout\.waves"):
         RolloutResources(waves=(1, 0))
