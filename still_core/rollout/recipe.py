@@ -120,8 +120,8 @@ class RolloutResources(Section):
 
         The next attempt starts if it is more likely wanted than not. After k failures, and with a
         pass rate of which nothing else is known (uniform), m running ones all fail with
-        probability (k + 1) / (k + 1 + m): at least half up to m = k + 1. No wave is passed by more
-        than the widest one, so that (1,) stays strictly one by one.
+        probability (k + 1) / (k + 1 + m): at least half up to m = k + 1. Never more run than the
+        widest wave allows, so that (1,) stays strictly one by one.
 
         >>> resources = RolloutResources(waves=(1, 1, 2, 4))
         >>> [resources.idle_limit(n) for n in range(5)]

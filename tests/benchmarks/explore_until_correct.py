@@ -1,6 +1,6 @@
 """Attempts per problem of `explore` against the formula (1 - (1-p)^n) / p and against fixed n.
 
-    python tests/benchmarks/explore_until_correct.py
+    python tests/benchmarks/explore_until_correct.py [--problems 300]
 
 Only the scheduling is measured: a simulated engine of 64 slots finishes attempts in the order of
 random lengths, a problem's attempts are correct with probability p. Counted are the tokens of every
@@ -9,6 +9,7 @@ attempt that was started, those that were cut included up to the cut.
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import os
 import platform
@@ -31,8 +32,22 @@ from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
 
 LIMIT = 20
-PROBLEMS = 300
 SEEDS = range(5)
+
+
+class WavesAlone(RolloutResources):
+    """Draws nothing ahead of the waves, whatever stands empty."""
+
+    def idle_limit(self, finished: int) -> int:
+        return 0
+
+
+SETTINGS = {
+    "one by one": RolloutResources(waves=(1,)),
+    "waves alone": WavesAlone(),
+    "default": RolloutResources(),
+    "all at once": RolloutResources(waves=(LIMIT,)),
+}
 
 
 class SimulatedPool:
@@ -127,7 +142,7 @@ class PlainPrompt:
         return "plain"
 
 
-def make_problems() -> list[Problem]:
+def make_problems(count: int) -> list[Problem]:
     return [
         Problem(
             id=f"u/{n}",
@@ -139,57 +154,62 @@ def make_problems() -> list[Problem]:
             source="u",
             row=n,
         )
-        for n in range(PROBLEMS)
+        for n in range(count)
     ]
 
 
-def measure(pass_rate: float, waves: tuple[int, ...], seed: int) -> tuple[float, float, int]:
-    """Tokens per problem over mean length, counted attempts per problem, ticks."""
+def measure(
+    pass_rate: float, resources: RolloutResources, seed: int, *, problems: int
+) -> tuple[float, int]:
+    """Tokens per problem over mean length, ticks."""
     pool = SimulatedPool(pass_rate)
     recipe = ExploreRecipe(
         sampling=Sampling(temperature=1.0, max_tokens=100_000), max_attempts=LIMIT
     )
     found = explore(
-        make_problems(),
+        make_problems(problems),
         pool,
         None,
         InstantVerifier(),
         recipe,
-        RolloutResources(waves=waves),
+        resources,
         seed=derive_seed(seed),
         round=0,
         prompt=PlainPrompt(),
     )
     summary = found.summary()
     mean_length = summary["tokens"] / summary["attempts"]
-    return pool.tokens / mean_length / PROBLEMS, summary["attempts"] / PROBLEMS, pool.clock
+    return pool.tokens / mean_length / problems, pool.clock
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", type=int, default=300)
+    problems = parser.parse_args().problems
     print(
-        "| p | waves | attempts by formula | attempts drawn, median (min-max) | formula / drawn "
+        "| p | setting | attempts by formula | attempts drawn, median (min-max) | formula / drawn "
         "| saving over fixed n | ticks / ticks of all at once |"
     )
     print("|---|---|---|---|---|---|---|")
     for pass_rate in (0.05, 0.1, 0.3, 0.5, 0.8):
         formula = (1 - (1 - pass_rate) ** LIMIT) / pass_rate
         measured = {
-            waves: [measure(pass_rate, waves, seed) for seed in SEEDS]
-            for waves in ((1,), (1, 1, 2, 4, 4, 8), (LIMIT,))
+            name: [measure(pass_rate, resources, seed, problems=problems) for seed in SEEDS]
+            for name, resources in SETTINGS.items()
         }
-        wide = statistics.median(run[2] for run in measured[(LIMIT,)])
-        for waves, runs in measured.items():
+        wide = statistics.median(ticks for _, ticks in measured["all at once"])
+        for name, runs in measured.items():
             drawn = [run[0] for run in runs]
-            ticks = statistics.median(run[2] for run in runs)
+            ticks = statistics.median(run[1] for run in runs)
             middle = statistics.median(drawn)
             print(
-                f"| {pass_rate} | {waves} | {formula:.2f} | {middle:.2f} "
+                f"| {pass_rate} | {name} | {formula:.2f} | {middle:.2f} "
                 f"({min(drawn):.2f}-{max(drawn):.2f}) | {formula / middle:.2f} | "
                 f"{LIMIT / middle:.1f}x | {ticks / wide:.2f} |",
                 flush=True,
             )
     print(
-        f"\n{PROBLEMS} problems, at most {LIMIT} attempts, 64 slots, {len(SEEDS)} seeds; "
+        f"\n{problems} problems, at most {LIMIT} attempts, 64 slots, {len(SEEDS)} seeds; "
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}"
     )
 
