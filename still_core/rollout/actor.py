@@ -33,8 +33,6 @@ costs the engine's thread about a millisecond of the interpreter."""
 _LINGER_SHARE = 0.002
 """And at most this share of the time that the engine has worked: an actor that is killed takes what
 it has not handed over with it."""
-_LINGER_LEAST_S = 0.05
-"""But so long in a young actor, which has little to lose."""
 _HURRY_S = 0.01
 """The same where the engine has, or soon will have, room for more than it was given."""
 _RESERVE = 1 / 8
@@ -95,7 +93,7 @@ class RolloutActor:
         """Take what has finished; waits up to `wait_s` for the first completion or a failure."""
         with self._news:
             if self._news.wait_for(lambda: self._outbox or self._failure, timeout=wait_s):
-                linger_s = min(_LINGER_S, max(_LINGER_LEAST_S, _LINGER_SHARE * self._worked_s))
+                linger_s = min(_LINGER_S, _LINGER_SHARE * self._worked_s)
                 self._news.wait_for(lambda: self._hungry or self._failure, timeout=linger_s)
                 self._news.wait_for(lambda: self._failure, timeout=_HURRY_S)
             finished, self._outbox = tuple(self._outbox), []
