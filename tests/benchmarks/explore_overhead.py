@@ -280,6 +280,8 @@ def main() -> None:
     parser.add_argument("--seqs", type=int, default=64, help="completions drawn at once")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of an engine")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error(f"--rounds: got {options.rounds}, expected 2 or more: a spread needs them")
     import ray
 
     work = Path(tempfile.mkdtemp(prefix="xo"))
