@@ -4,7 +4,10 @@ The engine lives in one thread of the actor and steps without waiting for anybod
 pool only put commands into its inbox and take finished completions from its outbox; they are
 answered while the engine starts, works, or hangs, so the pool can always ask what it is doing.
 
-    send(commands) -> inbox -> engine thread: apply commands, step -> outbox -> collect()
+    send, collect(command) -> inbox -> engine thread: apply commands, step -> outbox -> collect
+
+A call costs the actor about a millisecond of CPU whatever it carries, so a command goes with the
+call for completions where it can.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ _RESERVE = 1 / 8
 class Command:
     """What the pool asks of the engine, in order: abort, then load, then submit."""
 
+    number: int = 0
+    """Counts this actor's commands from 0; they are carried out in this order."""
     submit: tuple[RolloutRequest, ...] = ()
     abort: tuple[str, ...] = ()
     weights: Weights | None = None
@@ -76,6 +81,10 @@ class RolloutActor:
     ) -> None:
         self._place = own_place()
         self._inbox: SimpleQueue[Command] = SimpleQueue()
+        self._early: dict[int, Command] = {}
+        """Commands that overtook others on their way, by number."""
+        self._accepted = 0
+        self._accepting = threading.Lock()
         self._outbox: list[Finished] = []
         self._news = threading.Condition()
         self._phase, self._failure, self._policy_digest, self._steps = "starting", "", "", 0
@@ -87,10 +96,19 @@ class RolloutActor:
 
     def send(self, command: Command) -> None:
         """Queue a command for the engine; returns at once."""
-        self._inbox.put(command)
+        with self._accepting:
+            self._early[command.number] = command
+            while self._accepted in self._early:
+                self._inbox.put(self._early.pop(self._accepted))
+                self._accepted += 1
 
-    def collect(self, wait_s: float) -> Report:
-        """Take what has finished; waits up to `wait_s` for the first completion or a failure."""
+    def collect(self, wait_s: float, command: Command | None = None) -> Report:
+        """Take what has finished; waits up to `wait_s` for the first completion or a failure.
+
+        A command that comes with the call is queued first.
+        """
+        if command is not None:
+            self.send(command)
         with self._news:
             if self._news.wait_for(lambda: self._outbox or self._failure, timeout=wait_s):
                 linger_s = min(_LINGER_S, _LINGER_SHARE * self._worked_s)

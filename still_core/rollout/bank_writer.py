@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from still_core.closing import Closing
 from still_core.errors import StoreError, explain
 from still_core.rollout.bank_rows import check_storable, rollout_columns, storable
 from still_core.rollout.rollout import Rollout
 from still_core.store.shardlog import Shard, ShardLog, ShardWriter
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FLUSH_S = 2.0
 AT_STAKE = 0.01
@@ -20,8 +24,9 @@ EARLIEST = 0.01
 MAX_BUFFERED_ROWS = 4096
 MAX_BUFFERED_TOKENS = 4 * 2**20
 MERGE_FROM = 16
-"""Shards of one writer that are merged when it closes."""
-MAX_MERGED = 64 * 2**20
+"""Shards of one writer that are worth merging: each one costs every later reader a request."""
+MAX_HELD = 32 * 2**20
+"""Bytes of rows that a writer keeps, to merge their shards without reading them again."""
 
 
 class BankWriter(Closing):
@@ -43,7 +48,9 @@ class BankWriter(Closing):
         self._closed = False
         self._changed = threading.Condition()
         self._flushing = threading.Lock()
-        self._written: list[Shard] = []
+        self._written: list[tuple[Shard, pa.Table]] = []
+        """Shards not merged yet, with their rows."""
+        self._held_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"bank {owner}", daemon=True)
         self._thread.start()
 
@@ -77,21 +84,28 @@ class BankWriter(Closing):
         Raises:
             StoreError: the store refused for good; the rollouts stay buffered.
         """
+        import pyarrow as pa
+
         with self._flushing:
             with self._changed:
                 batch, self._buffer = self._buffer, []
                 self._buffered_tokens = 0
             if not batch:
                 return
+            columns = rollout_columns(batch)
             try:
-                shard = self._shards.write(rollout_columns(batch), self._names.next_name())
+                shard = self._shards.write(columns, self._names.next_name())
             except BaseException:
                 with self._changed:
                     self._buffer = batch + self._buffer
                     self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer)
                 raise
-            self._written.append(shard)
+            rows = pa.table(columns)
+            self._written.append((shard, rows))
+            self._held_bytes += rows.nbytes
             self._failure = None
+            if self._held_bytes >= MAX_HELD:
+                self._merge()
 
     def close(self) -> None:
         """Flush and end; calling it again does nothing."""
@@ -101,7 +115,7 @@ class BankWriter(Closing):
         if not already:
             self._thread.join()
             self.flush()
-            self._merge_own()
+            self._merge()
 
     def _run(self) -> None:
         while True:
@@ -117,11 +131,12 @@ class BankWriter(Closing):
                 self._failure = StoreError(explain(f"can not bank rollouts ({error})"))
                 time.sleep(self._flush_s)
 
-    def _merge_own(self) -> None:
-        """Leave few shards behind: each one costs every later reader a request."""
-        if len(self._written) >= MERGE_FROM and sum(s.size for s in self._written) < MAX_MERGED:
-            rows = [list(range(shard.num_rows)) for shard in self._written]
-            self._shards.merge(self._written, rows, self._names)
+    def _merge(self) -> None:
+        """Leave one shard in the place of many."""
+        written, self._written, self._held_bytes = self._written, [], 0
+        if len(written) >= MERGE_FROM:
+            shards, tables = zip(*written, strict=True)
+            self._shards.merge_own(list(shards), list(tables), self._names)
 
     def _is_due(self) -> bool:
         if not self._buffer:

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,13 @@ class _Worker:
     in_flight: dict[str, float] = field(default_factory=dict)
     """Request id -> time it was sent."""
     report: Report | None = None
+    commands: int = 0
+    """Sent to this actor so far."""
     started: float = 0.0
+    answered: float = 0.0
+    """When its last call for completions came back."""
     advanced: float = 0.0
+    """When its engine was last seen to work; while nobody asks, this clock stands still."""
     failures: int = 0
     """Failures in a row without a finished completion."""
     restarts: int = 0
@@ -218,7 +223,10 @@ class RolloutPool(Closing):
         if not self._requests:
             return []
         self._dispatch()
-        refs = {worker.collect: worker for worker in self._workers if worker.collect is not None}
+        for worker in self._workers:
+            if worker.collect is None:
+                self._collect(worker)
+        refs = {worker.collect: worker for worker in self._workers}
         ready, _ = ray.wait(list(refs), num_returns=1, timeout=timeout_s)
         if ready:
             ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
@@ -226,6 +234,7 @@ class RolloutPool(Closing):
         failed: list[tuple[_Worker, str]] = []
         for ref in ready:
             worker = refs[ref]
+            worker.collect, worker.answered = None, time.monotonic()
             try:
                 report: Report = ray.get(ref)
             except (ray.exceptions.RayError, OSError) as error:
@@ -234,8 +243,6 @@ class RolloutPool(Closing):
             finished.extend(self._absorb(worker, report))
             if report.failure:
                 failed.append((worker, report.failure))
-            else:
-                self._collect(worker)
         try:
             for worker, cause in failed:
                 self._replace(worker, cause)
@@ -323,16 +330,24 @@ class RolloutPool(Closing):
         }
         actor_class: Any = ray.remote(**options)(RolloutActor)
         worker.actor = actor_class.remote(self._factory, self.engine, self.resources, self.weights)
-        worker.report, worker.in_flight = None, {}
-        worker.started = worker.advanced = time.monotonic()
+        worker.report, worker.commands, worker.in_flight = None, 0, {}
+        worker.started = worker.answered = worker.advanced = time.monotonic()
         self._collect(worker)
 
     def _send(self, worker: _Worker, command: Command) -> None:
-        worker.actor.send.options(concurrency_group="control").remote(command)
+        """With the next call for completions, or apart where that is on its way already."""
+        numbered = replace(command, number=worker.commands)
+        worker.commands += 1
+        if worker.collect is None:
+            self._collect(worker, numbered)
+        else:
+            worker.actor.send.options(concurrency_group="control").remote(numbered)
 
-    def _collect(self, worker: _Worker) -> None:
+    def _collect(self, worker: _Worker, command: Command | None = None) -> None:
+        now = time.monotonic()
+        worker.advanced = min(now, worker.advanced + now - worker.answered)
         worker.collect = worker.actor.collect.options(concurrency_group="collect").remote(
-            _COLLECT_WAIT_S
+            _COLLECT_WAIT_S, command
         )
 
     def _home_of(self, request: RolloutRequest) -> _Worker:
@@ -422,7 +437,7 @@ class RolloutPool(Closing):
         return sum(identity in worker.in_flight for worker in self._workers) > 1
 
     def _absorb(self, worker: _Worker, report: Report) -> list[Rollout]:
-        now = time.monotonic()
+        now = worker.answered
         before, worker.report = worker.report, report
         if before is None or report.steps != before.steps or report.phase != before.phase:
             worker.advanced = now

@@ -27,7 +27,7 @@ from still_core.store.tables import encode_table, open_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CONCURRENT_READS = 16
+CONCURRENT_CALLS = 16
 _LIGHT_NAME = re.compile(r"/([0-9a-f]{64})-([0-9a-f]{64})\.parquet\Z")
 _NAME = re.compile(r"(\d{13})-([0-9a-f]{12})-(\d{6})-(\d+)-([0-9a-f]{64})\.parquet\Z")
 
@@ -169,7 +169,7 @@ class ShardLog:
         if not shards:
             return []
         self._find_light()
-        with ThreadPoolExecutor(CONCURRENT_READS) as pool:
+        with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
             return list(pool.map(self._read_light, shards))
 
     def merge(
@@ -191,27 +191,53 @@ class ShardLog:
         Returns:
             False where a shard vanished or is damaged, and nothing was done.
         """
-        import pyarrow as pa
-
         pairs = [(shard, rows) for shard, rows in zip(run, kept, strict=True) if rows]
         # The originals go: what rotted since it was read must not go into the pack unseen.
         tables = [self.read_rows(shard, rows, verify_again=True) for shard, rows in pairs]
         whole = [table for table in tables if table is not None]
         if len(whole) != len(tables):
             return False
+        self._replace(run, whole, writer, check)
+        return True
+
+    def merge_own(self, run: list[Shard], tables: list[pa.Table], writer: ShardWriter) -> bool:
+        """As `merge`, with shards whose rows their writer still has: nothing is read back.
+
+        Args:
+            run: in order of age.
+            tables: all rows of each.
+            writer: who wrote them.
+
+        Returns:
+            False where one was merged by somebody else meanwhile, and nothing was done.
+        """
+        if not set(run) <= set(self.shards()):
+            return False
+        self._replace(run, tables, writer, lambda: None)
+        return True
+
+    def _replace(
+        self,
+        run: list[Shard],
+        tables: list[pa.Table],
+        writer: ShardWriter,
+        check: Callable[[], None],
+    ) -> None:
+        """Write `tables` as one shard in the place of `run`, whose shards are then dropped."""
+        import pyarrow as pa
+
         crashpoint("before-pack")
         check()
-        if whole:
-            table = pa.concat_tables(whole).combine_chunks()
+        if tables:
+            table = pa.concat_tables(tables).combine_chunks()
             columns = {name: table[name].combine_chunks() for name in table.column_names}
             _, name, sequence = writer.next_name()
             self.write(columns, (run[0].created_ms, name, sequence), apart=bool(self._light))
         crashpoint("after-pack")
         check()
-        for shard in run:
-            self.remove(shard)
-            crashpoint("mid-compaction")
-        return True
+        with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
+            for _ in pool.map(self.remove, run):
+                crashpoint("mid-compaction")
 
     def remove(self, shard: Shard) -> None:
         """Delete a shard whose rows stand elsewhere."""

@@ -1,6 +1,6 @@
 """Explore through pool, verifier and bank against the bare engine, side by side.
 
-    python tests/benchmarks/explore_overhead.py [--hidden 192] [--layers 4] [--rounds 5]
+    python tests/benchmarks/explore_overhead.py [--hidden 512] [--layers 8] [--rounds 6]
 
 Both draw the same completions (same prompts, seeds and weights). The bare engine is vLLM's own
 `LLM.generate`, given all requests at once; the exploration verifies and banks each rollout in a
@@ -271,13 +271,13 @@ class Bench:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hidden", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--problems", type=int, default=400)
-    parser.add_argument("--attempts", type=int, default=6)
-    parser.add_argument("--max-tokens", type=int, default=150)
-    parser.add_argument("--seqs", type=int, default=64, help="completions drawn at once")
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--problems", type=int, default=60)
+    parser.add_argument("--attempts", type=int, default=4)
+    parser.add_argument("--max-tokens", type=int, default=300)
+    parser.add_argument("--seqs", type=int, default=16, help="completions drawn at once")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of an engine")
     options = parser.parse_args()
     if options.rounds < 2:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from still_core.errors import ConfigError, DataError, StoreError
 from still_core.problems.problem import AnswerKind, Bucket, Problem
+from still_core.rollout import bank_writer
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.bank_rows import rollout_columns
 from still_core.rollout.rollout import FinishReason, Rollout
@@ -401,6 +403,37 @@ def test_a_writer_leaves_one_shard_where_it_wrote_many(store: Store) -> None:
         assert len(list(RolloutBank(store).scan())) == 20
     assert len(shard_keys(store)) == 1
     assert list(bank.scan()) == [make_rollout(number) for number in range(20)]
+
+
+def test_a_long_campaign_s_shards_are_merged_on_the_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bank_writer, "MAX_HELD", 24 * rollouts_bytes(make_rollout(1)))
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(40):
+            writer.append(make_rollout(number))
+            writer.flush()
+        assert len(shard_keys(store)) < 20
+        assert sorted(r.sample_index for r in RolloutBank(store).scan()) == list(range(40))
+    assert sorted(r.sample_index for r in bank.scan()) == list(range(40))
+
+
+def test_a_writer_merges_nothing_that_another_has_merged_meanwhile(store: Store) -> None:
+    with RolloutBank(store).writer(owner="o") as writer:
+        for number in range(20):
+            writer.append(make_rollout(number))
+            writer.flush()
+        RolloutBank(store).gc(dry_run=False)
+        (pack,) = shard_keys(store)
+    assert shard_keys(store) == [pack]
+    assert len(list(RolloutBank(store).scan())) == 20
+
+
+def rollouts_bytes(rollout: Rollout) -> int:
+    """Of one row in memory."""
+    size: int = pa.table(rollout_columns([rollout])).nbytes
+    return size
 
 
 class BlindBank(RolloutBank):
