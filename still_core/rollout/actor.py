@@ -30,7 +30,7 @@ from still_core.stacks import thread_stacks
 
 EngineFactory = Callable[[EngineRecipe, RolloutResources, Weights], Engine]
 
-_LINGER_S = 1.0
+LINGER_S = 1.0
 """After the first completion, wait at most this long for others to go in the same reply: each call
 costs the engine's thread about a millisecond of the interpreter."""
 _LINGER_SHARE = 0.002
@@ -111,7 +111,7 @@ class RolloutActor:
             self.send(command)
         with self._news:
             if self._news.wait_for(lambda: self._outbox or self._failure, timeout=wait_s):
-                linger_s = min(_LINGER_S, _LINGER_SHARE * self._worked_s)
+                linger_s = min(LINGER_S, _LINGER_SHARE * self._worked_s)
                 self._news.wait_for(lambda: self._hungry or self._failure, timeout=linger_s)
                 self._news.wait_for(lambda: self._failure, timeout=_HURRY_S)
             finished, self._outbox = tuple(self._outbox), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -25,8 +26,10 @@ MAX_BUFFERED_ROWS = 4096
 MAX_BUFFERED_TOKENS = 4 * 2**20
 MERGE_FROM = 16
 """Shards of one writer that are worth merging: each one costs every later reader a request."""
-MAX_HELD = 32 * 2**20
-"""Bytes of rows that a writer keeps, to merge their shards without reading them again."""
+MAX_HELD = 64 * 2**20
+"""Bytes of rows that a writer keeps, to merge their shards without reading them again; the shards
+of a longer campaign are left to `RolloutBank.gc`."""
+_LOG = logging.getLogger(__name__)
 
 
 class BankWriter(Closing):
@@ -49,7 +52,7 @@ class BankWriter(Closing):
         self._changed = threading.Condition()
         self._flushing = threading.Lock()
         self._written: list[tuple[Shard, pa.Table]] = []
-        """Shards not merged yet, with their rows."""
+        """Shards with their rows; empty where they are too large to be kept."""
         self._held_bytes = 0
         self._thread = threading.Thread(target=self._run, name=f"bank {owner}", daemon=True)
         self._thread.start()
@@ -92,20 +95,21 @@ class BankWriter(Closing):
                 self._buffered_tokens = 0
             if not batch:
                 return
-            columns = rollout_columns(batch)
             try:
+                columns = rollout_columns(batch)
                 shard = self._shards.write(columns, self._names.next_name())
             except BaseException:
                 with self._changed:
                     self._buffer = batch + self._buffer
                     self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer)
                 raise
-            rows = pa.table(columns)
-            self._written.append((shard, rows))
-            self._held_bytes += rows.nbytes
             self._failure = None
-            if self._held_bytes >= MAX_HELD:
-                self._merge()
+            rows = pa.table(columns)
+            self._held_bytes += rows.nbytes
+            if self._held_bytes <= MAX_HELD:
+                self._written.append((shard, rows))
+            else:
+                self._written.clear()
 
     def close(self) -> None:
         """Flush and end; calling it again does nothing."""
@@ -133,10 +137,16 @@ class BankWriter(Closing):
 
     def _merge(self) -> None:
         """Leave one shard in the place of many."""
-        written, self._written, self._held_bytes = self._written, [], 0
-        if len(written) >= MERGE_FROM:
-            shards, tables = zip(*written, strict=True)
+        with self._flushing:
+            written, self._written = self._written, []
+        if len(written) < MERGE_FROM:
+            return
+        shards, tables = zip(*written, strict=True)
+        try:
             self._shards.merge_own(list(shards), list(tables), self._names)
+        except StoreError as error:
+            # Every row is durable, so this is no failure of the campaign.
+            _LOG.warning("bank: small shards stay as they are, merge them by gc (%s)", error)
 
     def _is_due(self) -> bool:
         if not self._buffer:

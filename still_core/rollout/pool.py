@@ -22,7 +22,7 @@ from typing import Any
 from still_core.closing import Closing
 from still_core.errors import ConfigError, RolloutError, explain
 from still_core.heartbeat import WorkerState, forget_workers, watch_workers
-from still_core.rollout.actor import Command, EngineFactory, Report, RolloutActor
+from still_core.rollout.actor import LINGER_S, Command, EngineFactory, Report, RolloutActor
 from still_core.rollout.cluster import end_actors, gist
 from still_core.rollout.engines.engine import build_engine, engine_build
 from still_core.rollout.recipe import EngineRecipe, RolloutResources
@@ -52,11 +52,14 @@ class _Worker:
     report: Report | None = None
     commands: int = 0
     """Sent to this actor so far."""
-    started: float = 0.0
+    asked: float = 0.0
+    """When it was last called for completions."""
     answered: float = 0.0
-    """When its last call for completions came back."""
+    """When that call ended, at the latest: the answer may have lain unread."""
+    started: float = 0.0
+    """When its actor was made. While nobody asks, this clock and the next stand still."""
     advanced: float = 0.0
-    """When its engine was last seen to work; while nobody asks, this clock stands still."""
+    """When its engine was last seen to work."""
     failures: int = 0
     """Failures in a row without a finished completion."""
     restarts: int = 0
@@ -234,7 +237,8 @@ class RolloutPool(Closing):
         failed: list[tuple[_Worker, str]] = []
         for ref in ready:
             worker = refs[ref]
-            worker.collect, worker.answered = None, time.monotonic()
+            worker.collect = None
+            worker.answered = min(time.monotonic(), worker.asked + _COLLECT_WAIT_S + LINGER_S)
             try:
                 report: Report = ray.get(ref)
             except (ray.exceptions.RayError, OSError) as error:
@@ -276,7 +280,8 @@ class RolloutPool(Closing):
                 phase=worker.report.phase if worker.report else "waiting for resources",
                 in_flight=len(worker.in_flight),
                 oldest_s=now - min(list(worker.in_flight.values()), default=now),
-                last_step_s=now - worker.advanced,
+                last_step_s=(now if worker.collect is not None else worker.answered)
+                - worker.advanced,
                 restarts=worker.restarts,
                 last_failure=worker.last_failure,
             )
@@ -331,7 +336,7 @@ class RolloutPool(Closing):
         actor_class: Any = ray.remote(**options)(RolloutActor)
         worker.actor = actor_class.remote(self._factory, self.engine, self.resources, self.weights)
         worker.report, worker.commands, worker.in_flight = None, 0, {}
-        worker.started = worker.answered = worker.advanced = time.monotonic()
+        worker.started = worker.advanced = worker.answered = time.monotonic()
         self._collect(worker)
 
     def _send(self, worker: _Worker, command: Command) -> None:
@@ -344,8 +349,10 @@ class RolloutPool(Closing):
             worker.actor.send.options(concurrency_group="control").remote(numbered)
 
     def _collect(self, worker: _Worker, command: Command | None = None) -> None:
-        now = time.monotonic()
-        worker.advanced = min(now, worker.advanced + now - worker.answered)
+        worker.asked = time.monotonic()
+        unasked = worker.asked - worker.answered
+        worker.started = min(worker.asked, worker.started + unasked)
+        worker.advanced = min(worker.asked, worker.advanced + unasked)
         worker.collect = worker.actor.collect.options(concurrency_group="collect").remote(
             _COLLECT_WAIT_S, command
         )
@@ -482,6 +489,8 @@ class RolloutPool(Closing):
     def _check_deadlines(self) -> None:
         now = time.monotonic()
         for worker in self._workers:
+            if worker.collect is None:
+                continue  # It has just answered.
             phase = "starting" if worker.report is None else worker.report.phase
             limit = self.resources.stall_deadline_s
             if phase == "loading weights":

@@ -209,20 +209,24 @@ def test_an_engine_may_take_as_long_to_load_weights_as_to_start(
 
 
 def test_a_worker_is_not_late_while_nobody_asks_it(model_dir: Path) -> None:
+    # Some are done in the first step; the others come while nobody asks.
+    write_faults(model_dir, ["pause:2"])
     with make_pool(model_dir, num_actors=1, stall_deadline_s=1.0) as pool:
-        pool.submit(make_requests(pool, 40, 2))
+        # All that it may hold at once, so that nothing is left to send after the first answer.
+        pool.submit(make_requests(pool, 12, 1))
         rollouts = pool.poll(timeout_s=30)
+        assert pool.pending()
         time.sleep(2.5)
         while pool.pending():
             rollouts += pool.poll(timeout_s=0.0)
             time.sleep(0.01)
         assert [worker.restarts for worker in pool.health()] == [0]
         time.sleep(0.5)
-        pool.submit(make_requests(pool, 8, 1, first=40))
+        pool.submit(make_requests(pool, 8, 1, first=12))
         pool.poll(timeout_s=0.0)
         # Nor is it given more time than others for having been idle.
         assert all(worker.last_step_s >= 0 for worker in pool.health())
-    assert len(rollouts) == 80
+    assert len(rollouts) == 12
 
 
 def test_what_has_finished_comes_out_before_the_failure_that_ends_the_pool(

@@ -405,18 +405,50 @@ def test_a_writer_leaves_one_shard_where_it_wrote_many(store: Store) -> None:
     assert list(bank.scan()) == [make_rollout(number) for number in range(20)]
 
 
-def test_a_long_campaign_s_shards_are_merged_on_the_way(
+def test_a_writer_keeps_no_more_rows_than_it_may_and_leaves_their_shards_to_gc(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bank_writer, "MAX_HELD", 24 * rollouts_bytes(make_rollout(1)))
+    row = pa.table(rollout_columns([make_rollout(1)])).nbytes
+    monkeypatch.setattr(bank_writer, "MAX_HELD", 18 * row)
     bank = RolloutBank(store)
-    with bank.writer(owner="o") as writer:
-        for number in range(40):
+    for first, count in ((0, 17), (17, 20)):
+        with bank.writer(owner="o") as writer:
+            for number in range(first, first + count):
+                writer.append(make_rollout(number))
+                writer.flush()
+    assert len(shard_keys(store)) == 1 + 20
+    assert sorted(r.sample_index for r in bank.scan()) == list(range(37))
+
+
+def test_a_merge_that_fails_costs_a_campaign_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StoreError("may not delete")
+
+    monkeypatch.setattr(ShardLog, "remove", refuse)
+    with RolloutBank(store).writer(owner="o") as writer:
+        for number in range(20):
             writer.append(make_rollout(number))
             writer.flush()
-        assert len(shard_keys(store)) < 20
-        assert sorted(r.sample_index for r in RolloutBank(store).scan()) == list(range(40))
-    assert sorted(r.sample_index for r in bank.scan()) == list(range(40))
+    assert "may not delete" in caplog.text
+    assert len(list(RolloutBank(store).scan())) == 20
+
+
+def test_rows_that_could_not_be_encoded_at_once_are_written_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RolloutBank(store).writer(owner="o", flush_s=60) as writer:
+        writer.append(make_rollout(1))
+        with monkeypatch.context() as patched:
+            patched.setattr(bank_writer, "rollout_columns", no_memory)
+            with pytest.raises(MemoryError):
+                writer.flush()
+    assert [rollout.sample_index for rollout in RolloutBank(store).scan()] == [1]
+
+
+def no_memory(*_: object) -> None:
+    raise MemoryError
 
 
 def test_a_writer_merges_nothing_that_another_has_merged_meanwhile(store: Store) -> None:
@@ -428,12 +460,6 @@ def test_a_writer_merges_nothing_that_another_has_merged_meanwhile(store: Store)
         (pack,) = shard_keys(store)
     assert shard_keys(store) == [pack]
     assert len(list(RolloutBank(store).scan())) == 20
-
-
-def rollouts_bytes(rollout: Rollout) -> int:
-    """Of one row in memory."""
-    size: int = pa.table(rollout_columns([rollout])).nbytes
-    return size
 
 
 class BlindBank(RolloutBank):
