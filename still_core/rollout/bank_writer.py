@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FLUSH_S = 2.0
 AT_STAKE = 0.01
-"""Share of a writer's time that a row waits at most, so that a crash costs no more of its work."""
+"""Share of the time since a writer's first row that a row waits at most, so that a crash costs no
+more of its work."""
 EARLIEST = 0.01
 """Share of `flush_s` that a row may always wait: a young writer does not write row by row."""
 MAX_BUFFERED_ROWS = 4096
@@ -41,9 +42,10 @@ class BankWriter(Closing):
         self._holds, self._shards = holds, shards
         self.owner = owner
         self._flush_s = flush_s
-        self._opened_at = time.monotonic()
+        self._first_at: float | None = None
         self._names = ShardWriter()
-        self._buffer: list[Rollout] = []
+        self._buffer: dict[str, Rollout] = {}
+        """By id: one that comes again with its verdict takes the place of the one without."""
         self._buffered_tokens = 0
         self._oldest_at = 0.0
         self._seen: dict[str, bool] = {}
@@ -73,10 +75,14 @@ class BankWriter(Closing):
                 raise StoreError(explain("the bank's writer is closed", got=self.owner))
             if self._seen.get(rollout.id) not in (True, judged) and not self._holds(rollout):
                 self._seen[rollout.id] = judged
+                now = time.monotonic()
+                if self._first_at is None:
+                    self._first_at = now
                 if not self._buffer:
-                    self._oldest_at = time.monotonic()
-                self._buffer.append(row)
-                self._buffered_tokens += len(row.token_ids)
+                    self._oldest_at = now
+                if rollout.id not in self._buffer:
+                    self._buffered_tokens += len(row.token_ids)
+                self._buffer[rollout.id] = row
                 self._changed.notify()
             if self._failure is not None:
                 raise self._failure
@@ -91,17 +97,17 @@ class BankWriter(Closing):
 
         with self._flushing:
             with self._changed:
-                batch, self._buffer = self._buffer, []
+                batch, self._buffer = self._buffer, {}
                 self._buffered_tokens = 0
             if not batch:
                 return
             try:
-                columns = rollout_columns(batch)
+                columns = rollout_columns(list(batch.values()))
                 shard = self._shards.write(columns, self._names.next_name())
             except BaseException:
                 with self._changed:
-                    self._buffer = batch + self._buffer
-                    self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer)
+                    self._buffer = batch | self._buffer
+                    self._buffered_tokens = sum(len(r.token_ids) for r in self._buffer.values())
                 raise
             self._failure = None
             rows = pa.table(columns)
@@ -141,12 +147,21 @@ class BankWriter(Closing):
             written, self._written = self._written, []
         if len(written) < MERGE_FROM:
             return
-        shards, tables = zip(*written, strict=True)
         try:
-            self._shards.merge_own(list(shards), list(tables), self._names)
+            self._shards.merge_own(
+                [shard for shard, _ in written],
+                [self._without_superseded(rows) for _, rows in written],
+                self._names,
+            )
         except StoreError as error:
             # Every row is durable, so this is no failure of the campaign.
             _LOG.warning("bank: small shards stay as they are, merge them by gc (%s)", error)
+
+    def _without_superseded(self, rows: pa.Table) -> pa.Table:
+        """The rows but for those without a verdict that this writer wrote once more with it."""
+        names, outcomes = rows["id"].to_pylist(), rows["outcome"].to_pylist()
+        pairs = zip(names, outcomes, strict=True)
+        return rows.filter([bool(outcome) or not self._seen[name] for name, outcome in pairs])
 
     def _is_due(self) -> bool:
         if not self._buffer:
@@ -156,8 +171,8 @@ class BankWriter(Closing):
 
     def _patience(self) -> float:
         """Seconds until the oldest buffered row must go; half of `flush_s` is left for the put."""
-        if not self._buffer:
+        if not self._buffer or self._first_at is None:
             return 3600.0
         now = time.monotonic()
-        wait = max(EARLIEST * self._flush_s, AT_STAKE * (now - self._opened_at))
+        wait = max(EARLIEST * self._flush_s, AT_STAKE * (now - self._first_at))
         return self._oldest_at + min(wait, self._flush_s / 2) - now

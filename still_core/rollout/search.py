@@ -24,6 +24,7 @@ from still_core.identity import derive_seed
 from still_core.problems.problem import AnswerKind, Problem
 from still_core.progress import Progress, ProgressListener
 from still_core.rollout.bank_rows import storable
+from still_core.rollout.bank_writer import AT_STAKE
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.verify.verdict import Outcome, Verdict
 
@@ -33,6 +34,9 @@ _CHUNK = 128
 _NO_ROOM_LIMIT = 16
 JUDGED_WITHIN_S = 5.0
 """A rollout whose verdict takes longer is banked without it, and with it once more."""
+_PROMPTLY_S = 0.02
+"""What a verdict may always take: most are there by then. Later the limit is a share of the time
+since the first rollout ended, as in the bank's writer."""
 
 
 class PromptTemplate(Protocol):
@@ -229,6 +233,7 @@ class Campaign:
         self._judging: set[str] = set()
         self._unbanked: dict[str, tuple[Rollout, float]] = {}
         """Rollouts that have ended and are in no bank yet, and when they came; oldest first."""
+        self._first_ended: float | None = None
         self._wanting: dict[str, ProblemSearch] = {}
         """Open searches that may have something to start."""
         self._touched: dict[str, ProblemSearch] = {}
@@ -336,6 +341,8 @@ class Campaign:
             ended = self._pool.poll(0.02 if self._judging else 0.25)
             wanted = [rollout for rollout in ended if rollout.id in self._by_rollout]
             now = time.monotonic()
+            if ended and self._first_ended is None:
+                self._first_ended = now
             self._unbanked |= {rollout.id: (rollout, now) for rollout in wanted}
             for rollout in ended:
                 self.tally.generated_rollouts += 1
@@ -343,11 +350,15 @@ class Campaign:
                 self._check_room(rollout)
             for rollout in wanted:
                 self._judge(rollout, from_bank=False)
-        self._bank_unjudged(within_s=JUDGED_WITHIN_S)
+        self._bank_unjudged(within_s=self._patience())
+        self._settle_judged()
+
+    def _settle_judged(self) -> None:
+        """Settle what has a verdict; waits for one where nothing is being drawn."""
         wait = bool(self._judging) and not self._pool.pending()
         while self._judging:
             try:
-                rollout, from_bank, future = self._judged.get(block=wait, timeout=0.25)
+                rollout, from_bank, future = self._judged.get(block=wait, timeout=0.05)
             except Empty:
                 return
             wait = False
@@ -383,6 +394,13 @@ class Campaign:
         self._judging.add(rollout.id)
         future = self._verifier.submit(answer)
         future.add_done_callback(lambda done: self._judged.put((rollout, from_bank, done)))
+
+    def _patience(self) -> float:
+        """Seconds that a rollout may wait for its verdict before it is banked without."""
+        if self._first_ended is None:
+            return JUDGED_WITHIN_S
+        worked_s = time.monotonic() - self._first_ended
+        return min(JUDGED_WITHIN_S, max(_PROMPTLY_S, AT_STAKE * worked_s))
 
     def _bank_unjudged(self, *, within_s: float) -> None:
         """Bank what ended so long ago and has no verdict yet: no error may cost it."""

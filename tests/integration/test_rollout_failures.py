@@ -229,6 +229,23 @@ def test_a_worker_is_not_late_while_nobody_asks_it(model_dir: Path) -> None:
     assert len(rollouts) == 12
 
 
+def test_a_worker_is_not_late_by_an_answer_that_lay_unread(model_dir: Path) -> None:
+    write_faults(model_dir, ["hang:1", "none"])
+    with make_pool(model_dir, num_actors=1, stall_deadline_s=3.0) as pool:
+        pool.submit(make_requests(pool, 12, 1))
+        while not pool.health()[0].pid:
+            pool.poll(timeout_s=0.05)
+        pool.poll(timeout_s=0.0)
+        time.sleep(4.5)
+        rollouts = pool.poll(timeout_s=5.0)
+        assert [worker.restarts for worker in pool.health()] == [0]
+        # Asked again, it does not go on: now it is late.
+        while pool.pending():
+            rollouts += pool.poll()
+        assert [worker.restarts for worker in pool.health()] == [1]
+    assert len(rollouts) == 12
+
+
 def test_what_has_finished_comes_out_before_the_failure_that_ends_the_pool(
     model_dir: Path,
 ) -> None:

@@ -1,64 +1,33 @@
-"""The actor's own order of commands; no Ray is started."""
+"""The order in which an actor carries out commands; no Ray is started."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pytest
 
 from still_core.rollout import actor
 from still_core.rollout.actor import Command, RolloutActor
 from still_core.rollout.cluster import ActorPlace
-from still_core.rollout.engines.engine import Engine, Finished
 from still_core.rollout.recipe import EngineRecipe, RolloutResources
-from still_core.rollout.rollout import Completion, FinishReason, RolloutRequest, Sampling
+from still_core.rollout.rollout import RolloutRequest, Sampling
 from still_core.rollout.weights import Weights
+from tests.fixtures.faulty_engine import FaultyEngine, expected_text
 
 HERE = ActorPlace(pid=1, node="here", node_id="here")
 
 
-class EchoEngine(Engine):
-    """Ends each completion in the next step; its text is the digest of the weights that it had."""
-
-    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
-        super().__init__(recipe, resources, weights)
-        self.waiting: list[str] = []
-
-    def _load(self, weights: Weights) -> None:
-        pass
-
-    def _submit(self, requests: Sequence[RolloutRequest]) -> None:
-        self.waiting += [request.id for request in requests]
-
-    def step(self) -> list[Finished]:
-        ended, self.waiting = self.waiting, []
-        completion = Completion(
-            text=self.weights.policy_digest,
-            token_ids=(1,),
-            logprobs=(-1.0,),
-            finish_reason=FinishReason.STOP,
-        )
-        return [(identity, completion) for identity in ended]
-
-    def abort(self, ids: Iterable[str]) -> None:
-        self.waiting = [identity for identity in self.waiting if identity not in set(ids)]
-
-    def pending(self) -> int:
-        return len(self.waiting)
-
-    def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
-        raise NotImplementedError
-
-
-def make_actor(monkeypatch: pytest.MonkeyPatch) -> RolloutActor:
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RolloutActor:
+    """An actor in this process; its engine refuses requests for other weights than it holds."""
     monkeypatch.setattr(actor, "own_place", lambda: HERE)
     recipe = EngineRecipe(kind="transformers")
-    return RolloutActor(EchoEngine, recipe, RolloutResources(), make_weights("a"))
+    return RolloutActor(FaultyEngine, recipe, RolloutResources(), make_weights(tmp_path, "a"))
 
 
-def make_weights(digest: str) -> Weights:
-    return Weights(directory="", policy_digest=digest, policy_version=0, handle=None, store_uri="")
+def make_weights(directory: Path, digest: str) -> Weights:
+    return Weights(directory=str(directory), policy_digest=digest, policy_version=0)
 
 
 def make_request(digest: str) -> RolloutRequest:
@@ -77,18 +46,19 @@ def make_request(digest: str) -> RolloutRequest:
 
 
 def test_commands_that_overtake_each_other_are_carried_out_in_their_order(
-    monkeypatch: pytest.MonkeyPatch,
+    here: RolloutActor, tmp_path: Path
 ) -> None:
-    here = make_actor(monkeypatch)
-    here.send(Command(number=1, submit=(make_request("b"),)))
+    request = make_request("b")
+    here.send(Command(number=1, submit=(request,)))
     time.sleep(0.05)
     assert here.collect(0.0).failure == ""
-    here.send(Command(number=0, weights=make_weights("b")))
-    ((_, completion),) = here.collect(10.0).finished
-    assert completion.text == "b"
+    here.send(Command(number=0, weights=make_weights(tmp_path, "b")))
+    report = here.collect(10.0)
+    assert report.failure == ""
+    assert [completion.text for _, completion in report.finished] == [expected_text(request)]
 
 
-def test_a_command_goes_with_the_call_for_completions(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = make_actor(monkeypatch)
-    report = here.collect(10.0, Command(submit=(make_request("a"),)))
-    assert [completion.text for _, completion in report.finished] == ["a"]
+def test_a_command_goes_with_the_call_for_completions(here: RolloutActor) -> None:
+    request = make_request("a")
+    report = here.collect(10.0, Command(submit=(request,)))
+    assert [completion.text for _, completion in report.finished] == [expected_text(request)]

@@ -126,11 +126,45 @@ def test_a_row_waits_for_a_hundredth_of_its_writers_time_and_never_long(store: S
     with RolloutBank(store).writer(owner="o") as writer:
         waits = []
         for age in (0.0, 10.0, 50.0, 10_000.0):
-            writer._buffer, writer._oldest_at = [make_rollout(1)], time.monotonic()
-            writer._opened_at = writer._oldest_at - age
+            writer._buffer, writer._oldest_at = {"1": make_rollout(1)}, time.monotonic()
+            writer._first_at = writer._oldest_at - age
             waits.append(writer._patience())
-            writer._buffer = []
+            writer._buffer = {}
     assert waits == pytest.approx([0.02, 0.1, 0.5, 1.0], abs=0.01)
+
+
+def test_the_first_row_waits_no_longer_where_the_writer_stood_open_for_long(store: Store) -> None:
+    with RolloutBank(store).writer(owner="o") as writer:
+        time.sleep(0.3)
+        writer.append(make_rollout(1))
+        assert writer._first_at == pytest.approx(time.monotonic(), abs=0.2)
+
+
+def test_a_rollout_whose_verdict_comes_before_its_shard_stands_in_it_once(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        writer._first_at = time.monotonic() - 1_000  # a row waits for a second
+        writer.append(make_rollout(1, outcome=""))
+        writer.append(make_rollout(1, outcome="correct"))
+    (shard,) = bank._rollouts.shards()
+    assert shard.num_rows == 1
+    assert bank.rows()[0]["outcome"] == "correct"
+
+
+def test_a_merge_drops_the_rows_that_came_once_more_with_their_verdict(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(16):
+            writer.append(make_rollout(number, outcome=""))
+            writer.flush()
+        for number in range(0, 16, 2):
+            writer.append(make_rollout(number, outcome="wrong"))
+            writer.flush()
+    (shard,) = bank._rollouts.shards()
+    assert shard.num_rows == 16
+    assert [row["outcome"] for row in sorted(bank.rows(), key=lambda r: r["id"])] == [
+        "wrong" if number % 2 == 0 else "" for number in range(16)
+    ]
 
 
 def test_many_writers_at_once_lose_nothing(store: Store) -> None:
@@ -690,3 +724,24 @@ def test_what_comes_after_a_failed_flush_is_kept_and_the_failure_told(
                 told += 1
     assert told
     assert len(RolloutBank(Store(tmp_path)).rows()) == 9
+
+
+def test_a_verdict_that_comes_while_a_flush_fails_is_not_overwritten_by_the_row_it_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = RolloutBank(Store(tmp_path))
+    write, refused = ShardLog.write, threading.Event()
+
+    def refuse_once(self: ShardLog, *arguments: Any, **options: Any) -> Shard:
+        if refused.is_set():
+            return write(self, *arguments, **options)
+        refused.set()
+        writer.append(make_rollout(0, outcome="correct"))
+        raise StoreError("the store is away")
+
+    monkeypatch.setattr(ShardLog, "write", refuse_once)
+    with bank.writer(owner="w") as writer:
+        writer.append(make_rollout(0, outcome=""))
+        assert refused.wait(5)
+    (row,) = RolloutBank(Store(tmp_path)).rows()
+    assert row["outcome"] == "correct"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -388,6 +389,23 @@ def test_what_ended_and_has_no_verdict_yet_outlives_the_end_of_its_campaign(
     found = run(pool, 5, bank=bank)
     assert (pool.drawn, len(found.solved)) == ([], 5)
     assert [row["outcome"] for row in RolloutBank(Store(tmp_path)).rows()] == ["correct"] * 5
+
+
+def test_in_a_young_campaign_a_rollout_does_not_wait_long_for_its_verdict() -> None:
+    bank = MemoryBank()
+    safe: list[int] = []
+
+    class Lingering(EndingPool):
+        def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
+            if not self.waiting and len(safe) < 4:
+                time.sleep(0.05)
+                safe.append(len(bank.appended))
+                return []
+            return super().poll(timeout_s)
+
+    with pytest.raises(RolloutError):
+        run(Lingering({}), 4, bank=bank, verifier=BusyVerifier(), waves=(1,))
+    assert safe[-1] == 4
 
 
 def test_a_rollout_whose_verdict_is_late_is_banked_twice_and_counts_once(
