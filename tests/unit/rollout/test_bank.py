@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -699,20 +700,28 @@ def test_light_files_whose_shard_is_gone_are_removed_once_they_are_old(tmp_path:
     )
 
 
-def test_what_comes_after_a_failed_flush_is_kept_and_the_failure_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bank = RolloutBank(Store(tmp_path))
+def refuse_the_first_shard(
+    monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None] = lambda: None
+) -> threading.Event:
+    """Set when the store has refused a shard; the ones after it are written."""
     write, refused = ShardLog.write, threading.Event()
 
     def refuse_once(self: ShardLog, *arguments: Any, **options: Any) -> Shard:
         if refused.is_set():
             return write(self, *arguments, **options)
+        meanwhile()
         refused.set()
         raise StoreError("the store is away")
 
     monkeypatch.setattr(ShardLog, "write", refuse_once)
-    with bank.writer(owner="w") as writer:
+    return refused
+
+
+def test_what_comes_after_a_failed_flush_is_kept_and_the_failure_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = refuse_the_first_shard(monkeypatch)
+    with RolloutBank(Store(tmp_path)).writer(owner="w") as writer:
         writer.append(make_rollout(0))
         assert refused.wait(5)
         time.sleep(0.1)  # the writer notes it, and tries again after two seconds
@@ -729,18 +738,9 @@ def test_what_comes_after_a_failed_flush_is_kept_and_the_failure_told(
 def test_a_verdict_that_comes_while_a_flush_fails_is_not_overwritten_by_the_row_it_judges(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bank = RolloutBank(Store(tmp_path))
-    write, refused = ShardLog.write, threading.Event()
-
-    def refuse_once(self: ShardLog, *arguments: Any, **options: Any) -> Shard:
-        if refused.is_set():
-            return write(self, *arguments, **options)
-        refused.set()
-        writer.append(make_rollout(0, outcome="correct"))
-        raise StoreError("the store is away")
-
-    monkeypatch.setattr(ShardLog, "write", refuse_once)
-    with bank.writer(owner="w") as writer:
+    judged = make_rollout(0, outcome="correct")
+    refused = refuse_the_first_shard(monkeypatch, lambda: writer.append(judged))
+    with RolloutBank(Store(tmp_path)).writer(owner="w") as writer:
         writer.append(make_rollout(0, outcome=""))
         assert refused.wait(5)
     (row,) = RolloutBank(Store(tmp_path)).rows()
