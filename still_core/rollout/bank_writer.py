@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from still_core.closing import Closing
@@ -28,8 +30,8 @@ MAX_BUFFERED_TOKENS = 4 * 2**20
 MERGE_FROM = 16
 """Shards of one writer that are worth merging: each one costs every later reader a request."""
 MAX_HELD = 64 * 2**20
-"""Bytes of rows that a writer keeps, to merge their shards without reading them again; the shards
-of a longer campaign are left to `RolloutBank.gc`."""
+"""Bytes of rows that a writer keeps, to merge their shards without reading them again; when there
+are more, it merges what it has so far."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,8 +56,11 @@ class BankWriter(Closing):
         self._changed = threading.Condition()
         self._flushing = threading.Lock()
         self._written: list[tuple[Shard, pa.Table]] = []
-        """Shards with their rows; empty where they are too large to be kept."""
+        """Shards that are not merged yet, with their rows."""
         self._held_bytes = 0
+        self._merger = ThreadPoolExecutor(1, thread_name_prefix=f"merges {owner}")
+        """Beside the thread that flushes: no row waits for a merge."""
+        self._merging: Future[None] | None = None
         self._thread = threading.Thread(target=self._run, name=f"bank {owner}", daemon=True)
         self._thread.start()
 
@@ -111,21 +116,50 @@ class BankWriter(Closing):
                 raise
             self._failure = None
             rows = pa.table(columns)
+            self._written.append((shard, rows))
             self._held_bytes += rows.nbytes
-            if self._held_bytes <= MAX_HELD:
-                self._written.append((shard, rows))
-            else:
-                self._written.clear()
+            if self._held_bytes > MAX_HELD:
+                self._merge_aside()
 
     def close(self) -> None:
-        """Flush and end; calling it again does nothing."""
+        """Flush, merge and end; calling it again does nothing.
+
+        Raises:
+            StoreError: the store refused for good what was not durable yet.
+        """
+        if self._stop():
+            self.flush()
+            if self._merging is not None:
+                self._merging.result()
+            self._merge(self._written)
+            self._written.clear()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close; after an error in the block, save what can be saved and let that error go on."""
+        if error is None:
+            self.close()
+        elif self._stop():
+            try:
+                self.flush()
+            except StoreError as refusal:
+                lost = len(self._buffer)
+                _LOG.error("bank: %d finished rollouts could not be saved (%s)", lost, refusal)
+
+    def _stop(self) -> bool:
+        """End the thread that flushes; False where it has ended before."""
         with self._changed:
             already, self._closed = self._closed, True
             self._changed.notify()
-        if not already:
-            self._thread.join()
-            self.flush()
-            self._merge()
+        if already:
+            return False
+        self._thread.join()
+        self._merger.shutdown(wait=False)
+        return True
 
     def _run(self) -> None:
         while True:
@@ -141,27 +175,29 @@ class BankWriter(Closing):
                 self._failure = StoreError(explain(f"can not bank rollouts ({error})"))
                 time.sleep(self._flush_s)
 
-    def _merge(self) -> None:
+    def _merge_aside(self) -> None:
+        """Merge what is held in a thread of its own, one at a time, and hold it no longer.
+
+        Where the merge before is not done yet, the shards are left to `RolloutBank.gc`: the store
+        is slower than the engines, and memory must not fill up.
+        """
+        written, self._written, self._held_bytes = self._written, [], 0
+        if self._merging is None or self._merging.done():
+            self._merging = self._merger.submit(self._merge, written)
+
+    def _merge(self, written: Sequence[tuple[Shard, pa.Table]]) -> None:
         """Leave one shard in the place of many."""
-        with self._flushing:
-            written, self._written = self._written, []
         if len(written) < MERGE_FROM:
             return
         try:
             self._shards.merge_own(
                 [shard for shard, _ in written],
-                [self._without_superseded(rows) for _, rows in written],
+                _without_superseded([rows for _, rows in written]),
                 self._names,
             )
         except StoreError as error:
             # Every row is durable, so this is no failure of the campaign.
             _LOG.warning("bank: small shards stay as they are, merge them by gc (%s)", error)
-
-    def _without_superseded(self, rows: pa.Table) -> pa.Table:
-        """The rows but for those without a verdict that this writer wrote once more with it."""
-        names, outcomes = rows["id"].to_pylist(), rows["outcome"].to_pylist()
-        pairs = zip(names, outcomes, strict=True)
-        return rows.filter([bool(outcome) or not self._seen[name] for name, outcome in pairs])
 
     def _is_due(self) -> bool:
         if not self._buffer:
@@ -176,3 +212,16 @@ class BankWriter(Closing):
         now = time.monotonic()
         wait = max(EARLIEST * self._flush_s, AT_STAKE * (now - self._first_at))
         return self._oldest_at + min(wait, self._flush_s / 2) - now
+
+
+def _without_superseded(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """The rows but for those without a verdict that stand here once more with it."""
+    rows = [
+        list(zip(table["id"].to_pylist(), table["outcome"].to_pylist(), strict=True))
+        for table in tables
+    ]
+    judged = {name for some in rows for name, outcome in some if outcome}
+    return [
+        table.filter([bool(outcome) or name not in judged for name, outcome in some])
+        for table, some in zip(tables, rows, strict=True)
+    ]

@@ -62,8 +62,14 @@ class _Worker:
     """When its engine was last seen to work."""
     failures: int = 0
     """Failures in a row without a finished completion."""
+    failure: str = ""
+    """Why it must be replaced; empty while it lives."""
     restarts: int = 0
     last_failure: str = ""
+
+    def known_until(self, now: float) -> float:
+        """Up to when it was seen what its engine does: an answer is out, or the last has ended."""
+        return now if self.collect is not None else self.answered
 
 
 class RolloutPool(Closing):
@@ -107,8 +113,6 @@ class RolloutPool(Closing):
         self._home: dict[str, _Worker] = {}
         self._durations: deque[float] = deque(maxlen=512)
         self._tokenizer: Any = None
-        self._failure: RolloutError | None = None
-        """Raised by the next `poll`: the last one had rollouts to hand out."""
 
     @property
     def policy_digest(self) -> str:
@@ -204,13 +208,12 @@ class RolloutPool(Closing):
                 self._send(worker, Command(abort=running))
 
     def pending(self) -> int:
-        """Requests submitted, neither finished nor cancelled, and a failure not yet told."""
-        return len(self._requests) + (self._failure is not None)
+        """Requests submitted, neither finished nor cancelled."""
+        return len(self._requests)
 
     def abandon(self) -> None:
         """Forget all that is pending."""
         self.cancel(list(self._requests))
-        self._failure = None
 
     def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
         """Rollouts that finished since the last call; waits up to `timeout_s` for the first.
@@ -220,11 +223,10 @@ class RolloutPool(Closing):
         """
         import ray
 
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
         if not self._requests:
             return []
+        # Before anything is taken: what a replacement raises, or an interrupt of it, loses nothing.
+        self._replace_failed()
         self._dispatch()
         for worker in self._workers:
             if worker.collect is None:
@@ -234,29 +236,21 @@ class RolloutPool(Closing):
         if ready:
             ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
         finished: list[Rollout] = []
-        failed: list[tuple[_Worker, str]] = []
         for ref in ready:
             worker = refs[ref]
             worker.collect = None
-            worker.answered = min(time.monotonic(), worker.asked + _COLLECT_WAIT_S + LINGER_S)
+            now = time.monotonic()
+            # The first answer takes as long as the actor needs to be made.
+            limit = now if worker.report is None else worker.asked + _COLLECT_WAIT_S + LINGER_S
+            worker.answered = min(now, limit)
             try:
                 report: Report = ray.get(ref)
             except (ray.exceptions.RayError, OSError) as error:
-                failed.append((worker, f"actor died: {gist(error)}"))
+                worker.failure = f"actor died: {gist(error)}"
                 continue
             finished.extend(self._absorb(worker, report))
-            if report.failure:
-                failed.append((worker, report.failure))
-        try:
-            for worker, cause in failed:
-                self._replace(worker, cause)
-            self._check_deadlines()
-            self._dispatch()
-        except RolloutError as error:
-            if not finished:
-                raise
-            # First what other workers have finished: it was paid for.
-            self._failure = error
+            worker.failure = report.failure
+        self._dispatch()
         return finished
 
     def generate(self, requests: Iterable[RolloutRequest]) -> Iterator[Rollout]:
@@ -280,8 +274,7 @@ class RolloutPool(Closing):
                 phase=worker.report.phase if worker.report else "waiting for resources",
                 in_flight=len(worker.in_flight),
                 oldest_s=now - min(list(worker.in_flight.values()), default=now),
-                last_step_s=(now if worker.collect is not None else worker.answered)
-                - worker.advanced,
+                last_step_s=worker.known_until(now) - worker.advanced,
                 restarts=worker.restarts,
                 last_failure=worker.last_failure,
             )
@@ -295,7 +288,6 @@ class RolloutPool(Closing):
         self._workers.clear()
         self._requests.clear()
         self._home.clear()
-        self._failure = None
 
     def _require_current(self, request: RolloutRequest) -> None:
         for what, got, expected in (
@@ -370,7 +362,7 @@ class RolloutPool(Closing):
         now = time.monotonic()
         room = int(self.resources.max_num_seqs * BACKLOG)
         for worker in self._workers:
-            if len(worker.in_flight) > int(self.resources.max_num_seqs * _REFILL):
+            if worker.failure or len(worker.in_flight) > int(self.resources.max_num_seqs * _REFILL):
                 continue
             free = room - len(worker.in_flight)
             if not worker.queue and len(worker.in_flight) < self.resources.max_num_seqs:
@@ -486,23 +478,28 @@ class RolloutPool(Closing):
             finish_reason=completion.finish_reason,
         )
 
-    def _check_deadlines(self) -> None:
-        now = time.monotonic()
+    def _replace_failed(self) -> None:
+        """Replace workers that failed, and those that are late."""
         for worker in self._workers:
-            if worker.collect is None:
-                continue  # It has just answered.
-            phase = "starting" if worker.report is None else worker.report.phase
-            limit = self.resources.stall_deadline_s
-            if phase == "loading weights":
-                # Fetches and reads as much as a start does.
-                limit = max(limit, self.resources.start_deadline_s)
-            if phase == "starting":
-                if now - worker.started > self.resources.start_deadline_s:
-                    self._replace(worker, self._why_not_started(worker))
-            elif worker.in_flight and now - worker.advanced > limit:
-                seconds = round(now - worker.advanced)
-                where = self._where(worker)
-                self._replace(worker, f"no engine step for {seconds} s, stuck in {where}")
+            cause = worker.failure or self._why_late(worker)
+            if cause:
+                self._replace(worker, cause)
+
+    def _why_late(self, worker: _Worker) -> str:
+        """What the worker has not done in its time; empty where it is not late."""
+        now = worker.known_until(time.monotonic())
+        phase = "starting" if worker.report is None else worker.report.phase
+        limit = self.resources.stall_deadline_s
+        if phase == "loading weights":
+            # Fetches and reads as much as a start does.
+            limit = max(limit, self.resources.start_deadline_s)
+        if phase == "starting":
+            late = now - worker.started > self.resources.start_deadline_s
+            return self._why_not_started(worker) if late and not _has_answered(worker) else ""
+        if worker.in_flight and now - worker.advanced > limit and not _has_answered(worker):
+            seconds = round(now - worker.advanced)
+            return f"no engine step for {seconds} s, stuck in {self._where(worker)}"
+        return ""
 
     def _why_not_started(self, worker: _Worker) -> str:
         from still_core.rollout.cluster import free_resources
@@ -530,7 +527,7 @@ class RolloutPool(Closing):
         """End `worker`, put what it owed back in front, start another with the current weights."""
         worker.failures += 1
         worker.restarts += 1
-        worker.last_failure = cause
+        worker.failure, worker.last_failure = "", cause
         pid = worker.report.place.pid if worker.report else 0
         self._end([worker])
         owed, worker.in_flight = list(worker.in_flight), {}
@@ -616,6 +613,13 @@ def release_gpus() -> None:
     """
     for key in [key for key in _POOLS if key[2].gpus_per_actor > 0]:
         _POOLS.pop(key).close()
+
+
+def _has_answered(worker: _Worker) -> bool:
+    """Whether an answer lies unread: it may say that the worker is not late."""
+    import ray
+
+    return worker.collect is not None and bool(ray.wait([worker.collect], timeout=0)[0])
 
 
 def _shape(engine: EngineRecipe, model_dir: Path) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from still_core.problems.problem import Problem
 from still_core.progress import ProgressListener
@@ -46,36 +45,6 @@ class SampleResult:
     groups: tuple[SampleGroup, ...]
     tally: Tally
     """What it cost this time; no part of the result."""
-
-    def accuracy(self) -> float:
-        """Mean pass rate over problems, in [0, 1]; 0 for no problems."""
-        rates = [group.num_correct / len(group.attempts) for group in self.groups]
-        return sum(rates) / len(rates) if rates else 0.0
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One flat row per rollout, for Parquet."""
-        return [
-            {
-                "problem_id": group.problem.id,
-                "problem_digest": group.problem.digest,
-                "domain": group.problem.domain,
-                "level": group.problem.level,
-                "statement": group.problem.statement,
-                "gold": group.problem.gold,
-                "sample_index": attempt.sample_index,
-                "rollout_id": attempt.rollout_id,
-                "policy_digest": rollout.policy_digest,
-                "policy_version": rollout.policy_version,
-                "outcome": str(attempt.outcome),
-                "correct": attempt.correct,
-                "extracted": rollout.extracted,
-                "finish_reason": str(attempt.finish_reason),
-                "num_tokens": attempt.num_tokens,
-                "text": rollout.text,
-            }
-            for group in self.groups
-            for attempt, rollout in zip(group.attempts, group.rollouts, strict=True)
-        ]
 
 
 def sample(

@@ -350,15 +350,15 @@ class Campaign:
                 self._check_room(rollout)
             for rollout in wanted:
                 self._judge(rollout, from_bank=False)
-        self._bank_unjudged(within_s=self._patience())
         self._settle_judged()
+        self._bank_unjudged(within_s=self._patience())
 
     def _settle_judged(self) -> None:
         """Settle what has a verdict; waits for one where nothing is being drawn."""
         wait = bool(self._judging) and not self._pool.pending()
         while self._judging:
             try:
-                rollout, from_bank, future = self._judged.get(block=wait, timeout=0.05)
+                rollout, from_bank, future = self._judged.get(block=wait, timeout=_PROMPTLY_S)
             except Empty:
                 return
             wait = False

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import total_ordering
@@ -84,14 +84,20 @@ class ShardLog:
         """File names of shards whose bytes do not fit their name."""
 
     def shards(self) -> list[Shard]:
-        """All shards now, oldest first; other files and damaged shards are left out."""
-        found = []
+        """All shards now, oldest first; other files and damaged shards are left out.
+
+        A listing is no snapshot: one that a merge overtakes may pass the pack's place too early
+        and the old shards' too late. The pack stands before the first of them goes, so a second
+        look has it. Some of what is returned may be merged away by then.
+        """
+        return sorted({*self._listed(), *self._listed()})
+
+    def _listed(self) -> Iterator[Shard]:
         for stat in self._store.backend.scan(f"{self._prefix}/"):
             filename = stat.key[len(self._prefix) + 1 :]
             shard = _parse_name(filename, stat.size)
             if shard is not None and filename not in self.damaged:
-                found.append(shard)
-        return sorted(found)
+                yield shard
 
     def write(
         self, columns: dict[str, pa.Array], name: tuple[int, str, int], *, apart: bool = False
@@ -200,21 +206,30 @@ class ShardLog:
         self._replace(run, whole, writer, check)
         return True
 
-    def merge_own(self, run: list[Shard], tables: list[pa.Table], writer: ShardWriter) -> bool:
+    def merge_own(self, run: list[Shard], tables: list[pa.Table], writer: ShardWriter) -> None:
         """As `merge`, with shards whose rows their writer still has: nothing is read back.
+
+        What is no neighbour in age, because another writer's shards stand between or somebody
+        merged one meanwhile, is not merged: the oldest row of an id stays so.
 
         Args:
             run: in order of age.
-            tables: all rows of each.
+            tables: the rows of each that stay.
             writer: who wrote them.
-
-        Returns:
-            False where one was merged by somebody else meanwhile, and nothing was done.
         """
-        if not set(run) <= set(self.shards()):
-            return False
-        self._replace(run, tables, writer, lambda: None)
-        return True
+        place = {shard: number for number, shard in enumerate(self.shards())}
+        stretches: list[list[int]] = []
+        for number, shard in enumerate(run):
+            if shard in place:
+                before = stretches[-1][-1] if stretches else None
+                if before is not None and place[shard] == place[run[before]] + 1:
+                    stretches[-1].append(number)
+                else:
+                    stretches.append([number])
+        for stretch in stretches:
+            if len(stretch) > 1:
+                rows = [tables[number] for number in stretch]
+                self._replace([run[number] for number in stretch], rows, writer, lambda: None)
 
     def _replace(
         self,
@@ -228,7 +243,7 @@ class ShardLog:
 
         crashpoint("before-pack")
         check()
-        if tables:
+        if any(table.num_rows for table in tables):
             table = pa.concat_tables(tables).combine_chunks()
             columns = {name: table[name].combine_chunks() for name in table.column_names}
             _, name, sequence = writer.next_name()

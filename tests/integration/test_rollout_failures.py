@@ -131,6 +131,18 @@ def test_a_hanging_actor_is_replaced_and_the_place_where_it_hung_is_named(
     assert "_strike" in failures[0]
 
 
+def test_a_hanging_actor_is_replaced_also_where_its_caller_waits_long(model_dir: Path) -> None:
+    write_faults(model_dir, ["hang:1", "none"])
+    with make_pool(model_dir, num_actors=1) as pool:
+        pool.submit(make_requests(pool, 12, 1))
+        rollouts = []
+        until = time.monotonic() + 60
+        while pool.pending() and time.monotonic() < until:
+            rollouts += pool.poll(timeout_s=5.0)
+        assert [worker.restarts for worker in pool.health()] == [1]
+    assert len(rollouts) == 12
+
+
 def test_a_frozen_actor_is_ended_and_its_requests_go_to_others(model_dir: Path) -> None:
     write_faults(model_dir, ["none"] * 3)
     with make_pool(model_dir) as pool:

@@ -8,7 +8,7 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -440,19 +440,116 @@ def test_a_writer_leaves_one_shard_where_it_wrote_many(store: Store) -> None:
     assert list(bank.scan()) == [make_rollout(number) for number in range(20)]
 
 
-def test_a_writer_keeps_no_more_rows_than_it_may_and_leaves_their_shards_to_gc(
+def hold_rows(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """A writer merges when it holds more rows than these."""
+    row = pa.table(rollout_columns([make_rollout(1)])).nbytes
+    monkeypatch.setattr(bank_writer, "MAX_HELD", count * row)
+
+
+def test_a_writer_that_holds_too_many_rows_merges_their_shards_on_the_way(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = pa.table(rollout_columns([make_rollout(1)])).nbytes
-    monkeypatch.setattr(bank_writer, "MAX_HELD", 18 * row)
+    hold_rows(monkeypatch, 18)
     bank = RolloutBank(store)
-    for first, count in ((0, 17), (17, 20)):
-        with bank.writer(owner="o") as writer:
-            for number in range(first, first + count):
-                writer.append(make_rollout(number))
-                writer.flush()
+    with bank.writer(owner="o") as writer:
+        for number in range(22):
+            writer.append(make_rollout(number))
+            writer.flush()
+        until = time.monotonic() + 10
+        while len(shard_keys(store)) > 6:
+            assert time.monotonic() < until, "nothing was merged"
+            time.sleep(0.01)
+    assert sorted(r.sample_index for r in bank.scan()) == list(range(22))
+
+
+def test_a_writer_whose_merge_takes_long_goes_on_and_leaves_the_next_shards_to_gc(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_rows(monkeypatch, 18)
+    merge_own, may_go_on = ShardLog.merge_own, threading.Event()
+
+    def merge_late(self: ShardLog, *arguments: Any) -> None:
+        assert may_go_on.wait(10)
+        merge_own(self, *arguments)
+
+    monkeypatch.setattr(ShardLog, "merge_own", merge_late)
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(38):
+            writer.append(make_rollout(number))
+            writer.flush()
+        assert len(shard_keys(store)) == 38
+        may_go_on.set()
     assert len(shard_keys(store)) == 1 + 20
-    assert sorted(r.sample_index for r in bank.scan()) == list(range(37))
+    assert sorted(r.sample_index for r in bank.scan()) == list(range(38))
+
+
+def test_a_writer_merges_nothing_across_the_shards_of_another(store: Store) -> None:
+    with RolloutBank(store).writer(owner="a") as writer:
+        for number in range(8):
+            writer.append(make_rollout(number))
+            writer.flush()
+        time.sleep(0.002)
+        write_shard(BlindBank(store), 20, text="of the other")
+        writer.append(make_rollout(20, text="of this one"))
+        for number in range(8, 16):
+            writer.append(make_rollout(number))
+            writer.flush()
+    assert len(shard_keys(store)) == 3
+    assert RolloutBank(store).get([make_rollout(20).id]).popitem()[1].text == "of the other"
+
+
+def test_a_listing_that_a_merge_overtakes_misses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_shard(RolloutBank(store), number)
+    scan = type(store.backend).scan
+    listed: list[str] = []
+
+    def overtaken(self: Any, prefix: str) -> Iterator[Any]:
+        """The first look finds the places of the shards after a merge, that of the pack before."""
+        stats = list(scan(self, prefix))
+        if prefix == "bank/rollouts/" and not listed:
+            listed.append(prefix)
+            RolloutBank(store).gc(dry_run=False)
+            stats = []
+        yield from stats
+
+    monkeypatch.setattr(type(store.backend), "scan", overtaken)
+    assert len(RolloutBank(store).rows()) == 3
+
+
+def interrupted(bank: RolloutBank) -> None:
+    """A campaign that is interrupted when 20 shards are written and one rollout is not."""
+    with bank.writer(owner="o", flush_s=60) as writer:
+        for number in range(20):
+            writer.append(make_rollout(number))
+            writer.flush()
+        writer.append(make_rollout(20))
+        raise KeyboardInterrupt
+
+
+def test_a_campaign_that_is_interrupted_saves_what_it_has_and_merges_nothing(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(RolloutBank(store))
+    assert len(shard_keys(store)) == 21
+
+
+def test_what_ends_a_campaign_is_told_though_the_store_fails_as_well(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = ShardLog.write
+
+    def refuse_the_last(self: ShardLog, columns: Any, *rest: Any) -> Shard:
+        if columns["sample_index"].to_pylist() == [20]:
+            raise StoreError("the store is away")
+        return write(self, columns, *rest)
+
+    monkeypatch.setattr(ShardLog, "write", refuse_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(RolloutBank(store))
+    assert "1 finished rollouts could not be saved" in caplog.text
 
 
 def test_a_merge_that_fails_costs_a_campaign_nothing(
