@@ -5,11 +5,11 @@ thought -> prompt + thought + opened solution -> bank, else fine-tuned model -> 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from still_core.distil.drafts import Draft, DraftState, draft_of
+from still_core.errors import DataError, StoreError
 from still_core.identity import digest
 from still_core.progress import Progress, ProgressListener
 from still_core.responses.format import DefectKind
@@ -17,14 +17,7 @@ from still_core.responses.prompts import Prompt, completion_request, prompt
 from still_core.responses.unify import Style, Unified, complete
 from still_core.rollout.bank_rows import storable
 from still_core.rollout.rollout import Rollout, RolloutRequest, Sampling
-from still_core.rollout.search import Bank, Pool
-
-
-class GeneratingPool(Pool, Protocol):
-    """A rollout pool that also runs a batch to its end."""
-
-    def generate(self, requests: Any) -> Any:
-        """Rollouts in the order in which they end."""
+from still_core.rollout.search import Bank, Pool, RolloutWriter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +28,7 @@ class _Asked:
 
 def complete_drafts(
     drafts: Sequence[Draft],
-    pool: GeneratingPool,
+    pool: Pool,
     bank: Bank,
     *,
     prompt_name: str,
@@ -64,9 +57,11 @@ def complete_drafts(
     written = dict(bank.get(one.request.id for one in asked))
     missing = [one.request for one in asked if one.request.id not in written]
     with bank.writer(owner=owner) as writer:
-        for rollout in pool.generate(missing):
-            written[rollout.id] = storable(rollout)
-            writer.append(rollout)
+        pool.submit(missing)
+        while pool.pending():
+            ended = pool.poll()
+            _append_all(writer, ended)
+            written.update((rollout.id, storable(rollout)) for rollout in ended)
             if progress is not None:
                 progress(
                     Progress(
@@ -79,7 +74,19 @@ def complete_drafts(
     return [_completed(one.draft, template, written[one.request.id]) for one in asked]
 
 
-def _ask(d: Draft, pool: GeneratingPool, template: Prompt, sampling: Sampling) -> _Asked:
+def _append_all(writer: RolloutWriter, rollouts: Iterable[Rollout]) -> None:
+    """All of them before any refusal is told: they were paid for."""
+    refusals = []
+    for rollout in rollouts:
+        try:
+            writer.append(rollout)
+        except (DataError, StoreError) as refusal:
+            refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
+
+
+def _ask(d: Draft, pool: Pool, template: Prompt, sampling: Sampling) -> _Asked:
     question = template.render(d.raw.problem.statement, pool.tokenizer)
     request = RolloutRequest(
         problem_id=d.raw.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,49 +12,61 @@ import pytest
 
 from still_core.distil.completion import complete_drafts
 from still_core.distil.drafts import Draft, DraftState, demonstrations_of
+from still_core.errors import DataError
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.problems.raw import RawResponse
 from still_core.responses.response import Demonstration
 from still_core.rollout.bank import RolloutBank
+from still_core.rollout.bank_writer import BankWriter
 from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.store import Store
 
 
 class WritingPool:
-    """Writes one solution per request; dies after `alive_for`."""
+    """Writes one solution per request, three at a time; dies after `alive_for`."""
 
     capacity, engine_build, policy_digest, policy_version = 8, "scripted 1", "writer", 0
 
     def __init__(self, alive_for: int = 1000, closing: str = "<|end_of_solution|>") -> None:
         self.alive_for, self.closing = alive_for, closing
         self.written: list[str] = []
+        self.waiting: list[RolloutRequest] = []
         self.tokenizer = SimpleNamespace(
             chat_template="plain",
             eos_token="<end>",
             apply_chat_template=lambda turns, **_: turns[-1]["content"],
         )
 
-    def generate(self, requests: Iterable[RolloutRequest]) -> Iterator[Rollout]:
-        for request in requests:
-            if len(self.written) == self.alive_for:
-                raise KeyboardInterrupt
-            self.written.append(request.id)
-            yield Rollout(
-                id=request.id,
-                problem_id=request.problem_id,
-                problem_digest=request.problem_digest,
-                policy_digest=request.policy_digest,
-                policy_version=request.policy_version,
-                prompt_digest=request.prompt_digest,
-                sampling_digest="s",
-                engine_build=request.engine_build,
-                sample_index=0,
-                seed=0,
-                text=f"The sum of {request.problem_id} is \\boxed{{4}}.\n{self.closing}",
-                token_ids=(1, 2),
-                logprobs=(-0.1, -0.2),
-                finish_reason=FinishReason.STOP,
-            )
+    def submit(self, requests: Iterable[RolloutRequest]) -> None:
+        self.waiting += requests
+
+    def pending(self) -> int:
+        return len(self.waiting)
+
+    def poll(self, timeout_s: float = 0.25) -> list[Rollout]:
+        if len(self.written) >= self.alive_for:
+            raise KeyboardInterrupt
+        ended, self.waiting = self.waiting[:3], self.waiting[3:]
+        self.written += [request.id for request in ended]
+        return [self._write(request) for request in ended]
+
+    def _write(self, request: RolloutRequest) -> Rollout:
+        return Rollout(
+            id=request.id,
+            problem_id=request.problem_id,
+            problem_digest=request.problem_digest,
+            policy_digest=request.policy_digest,
+            policy_version=request.policy_version,
+            prompt_digest=request.prompt_digest,
+            sampling_digest="s",
+            engine_build=request.engine_build,
+            sample_index=0,
+            seed=0,
+            text=f"The sum of {request.problem_id} is \\boxed{{4}}.\n{self.closing}",
+            token_ids=(1, 2),
+            logprobs=(-0.1, -0.2),
+            finish_reason=FinishReason.STOP,
+        )
 
 
 def thought_alone(number: int) -> Draft:
@@ -103,6 +115,24 @@ def test_a_cut_off_completion_writes_only_the_solutions_that_are_missing(tmp_pat
     assert not set(first.written) & set(second.written)
     assert complete(third, tmp_path / "store") == undisturbed
     assert third.written == []
+
+
+def test_solutions_that_ended_with_one_that_the_bank_refuses_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = BankWriter.append
+
+    def refuse_the_first(self: BankWriter, rollout: Rollout) -> None:
+        if rollout.id == pool.written[0]:
+            raise DataError("no shard holds it")
+        append(self, rollout)
+
+    pool = WritingPool()
+    monkeypatch.setattr(BankWriter, "append", refuse_the_first)
+    with pytest.raises(DataError, match="no shard holds it"):
+        complete(pool, tmp_path)
+    assert len(pool.written) == 3
+    assert {row["id"] for row in RolloutBank(Store(tmp_path)).rows()} == {*pool.written[1:]}
 
 
 def test_a_completed_demonstration_leads_back_to_the_rollout_of_its_solution(
