@@ -129,6 +129,7 @@ class BankWriter(Closing):
         """
         if self._stop():
             self.flush()
+            self._merger.shutdown()
             if self._merging is not None:
                 self._merging.result()
             self._merge(self._written)
@@ -149,6 +150,7 @@ class BankWriter(Closing):
             except StoreError as refusal:
                 lost = len(self._buffer)
                 _LOG.error("bank: %d finished rollouts could not be saved (%s)", lost, refusal)
+            self._merger.shutdown(wait=False)
 
     def _stop(self) -> bool:
         """End the thread that flushes; False where it has ended before."""
@@ -158,7 +160,6 @@ class BankWriter(Closing):
         if already:
             return False
         self._thread.join()
-        self._merger.shutdown(wait=False)
         return True
 
     def _run(self) -> None:

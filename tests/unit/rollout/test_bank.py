@@ -462,6 +462,20 @@ def test_a_writer_that_holds_too_many_rows_merges_their_shards_on_the_way(
     assert sorted(r.sample_index for r in bank.scan()) == list(range(22))
 
 
+def test_a_writer_that_holds_too_many_rows_only_at_its_end_merges_them_then(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_rows(monkeypatch, 18)
+    with RolloutBank(store).writer(owner="o", flush_s=60) as writer:
+        for number in range(16):
+            writer.append(make_rollout(number))
+            writer.flush()
+        for number in range(16, 24):
+            writer.append(make_rollout(number))
+    assert len(shard_keys(store)) == 1
+    assert len(RolloutBank(store).rows()) == 24
+
+
 def test_a_writer_whose_merge_takes_long_goes_on_and_leaves_the_next_shards_to_gc(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
