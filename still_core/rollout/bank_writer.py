@@ -31,7 +31,7 @@ MERGE_FROM = 16
 """Shards of one writer that are worth merging: each one costs every later reader a request."""
 MAX_HELD = 64 * 2**20
 """Bytes of rows that a writer keeps, to merge their shards without reading them again; when there
-are more, it merges what it has so far."""
+are more, it merges what it has so far. Those of few large shards are left to `RolloutBank.gc`."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -118,7 +118,7 @@ class BankWriter(Closing):
             rows = pa.table(columns)
             self._written.append((shard, rows))
             self._held_bytes += rows.nbytes
-            if self._held_bytes > MAX_HELD:
+            if self._held_bytes > MAX_HELD and not self._closed:
                 self._merge_aside()
 
     def close(self) -> None:
@@ -130,8 +130,6 @@ class BankWriter(Closing):
         if self._stop():
             self.flush()
             self._merger.shutdown()
-            if self._merging is not None:
-                self._merging.result()
             self._merge(self._written)
             self._written.clear()
 
@@ -141,13 +139,16 @@ class BankWriter(Closing):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close; after an error in the block, save what can be saved and let that error go on."""
+        """Close; after an error in the block, save what can be saved and let that error go on.
+
+        Then no merge is started: that is for a campaign that has time.
+        """
         if error is None:
             self.close()
         elif self._stop():
             try:
                 self.flush()
-            except StoreError as refusal:
+            except Exception as refusal:  # what ended the block is the cause, and told
                 lost = len(self._buffer)
                 _LOG.error("bank: %d finished rollouts could not be saved (%s)", lost, refusal)
             self._merger.shutdown(wait=False)
@@ -193,10 +194,11 @@ class BankWriter(Closing):
         try:
             self._shards.merge_own(
                 [shard for shard, _ in written],
-                _without_superseded([rows for _, rows in written]),
+                [rows for _, rows in written],
                 self._names,
+                choose=_without_superseded,
             )
-        except StoreError as error:
+        except Exception as error:
             # Every row is durable, so this is no failure of the campaign.
             _LOG.warning("bank: small shards stay as they are, merge them by gc (%s)", error)
 

@@ -57,7 +57,8 @@ class _Worker:
     answered: float = 0.0
     """When that call ended, at the latest: the answer may have lain unread."""
     started: float = 0.0
-    """When its actor was made. While nobody asks, this clock and the next stand still."""
+    """When its actor was made; after its first answer, when that came: an actor may wait for its
+    place as long as an engine may start. While nobody asks, this clock and the next stand still."""
     advanced: float = 0.0
     """When its engine was last seen to work."""
     failures: int = 0
@@ -225,7 +226,7 @@ class RolloutPool(Closing):
 
         if not self._requests:
             return []
-        # Before anything is taken: what a replacement raises, or an interrupt of it, loses nothing.
+        # Before anything is taken: an error or an interrupt of a replacement loses no rollout then.
         self._replace_failed()
         self._dispatch()
         for worker in self._workers:
@@ -438,6 +439,8 @@ class RolloutPool(Closing):
     def _absorb(self, worker: _Worker, report: Report) -> list[Rollout]:
         now = worker.answered
         before, worker.report = worker.report, report
+        if before is None:
+            worker.started = now
         if before is None or report.steps != before.steps or report.phase != before.phase:
             worker.advanced = now
         rollouts = []
@@ -481,9 +484,15 @@ class RolloutPool(Closing):
     def _replace_failed(self) -> None:
         """Replace workers that failed, and those that are late."""
         for worker in self._workers:
-            cause = worker.failure or self._why_late(worker)
-            if cause:
-                self._replace(worker, cause)
+            worker.failure = worker.failure or self._why_late(worker)
+            if worker.failure and not self._others_first(worker):
+                self._replace(worker)
+
+    def _others_first(self, failed: _Worker) -> bool:
+        """Whether `failed` would end the pool and others have answered: that was paid for."""
+        if failed.failures < self.resources.max_restarts:
+            return False
+        return any(_has_answered(worker) for worker in self._workers if worker is not failed)
 
     def _why_late(self, worker: _Worker) -> str:
         """What the worker has not done in its time; empty where it is not late."""
@@ -523,11 +532,11 @@ class RolloutPool(Closing):
         except (ray.exceptions.RayError, OSError) as error:
             return f"an unknown place ({type(error).__name__} when asked for stacks)"
 
-    def _replace(self, worker: _Worker, cause: str) -> None:
+    def _replace(self, worker: _Worker) -> None:
         """End `worker`, put what it owed back in front, start another with the current weights."""
         worker.failures += 1
         worker.restarts += 1
-        worker.failure, worker.last_failure = "", cause
+        worker.last_failure = worker.failure
         pid = worker.report.place.pid if worker.report else 0
         self._end([worker])
         owed, worker.in_flight = list(worker.in_flight), {}
@@ -538,11 +547,12 @@ class RolloutPool(Closing):
             raise RolloutError(
                 explain(
                     f"worker {worker.name} (pid {pid}) failed {worker.failures} times in a row",
-                    got=cause,
+                    got=worker.failure,
                     remedy="mend the cause and run again: finished rollouts are in the bank",
                 )
             )
         self._start(worker)
+        worker.failure = ""
 
     def _end(self, workers: Sequence[_Worker]) -> None:
         """End the actors and processes of workers."""
@@ -616,10 +626,13 @@ def release_gpus() -> None:
 
 
 def _has_answered(worker: _Worker) -> bool:
-    """Whether an answer lies unread: it may say that the worker is not late."""
+    """Whether an answer lies unread, on whatever node: it may say that the worker is not late."""
     import ray
 
-    return worker.collect is not None and bool(ray.wait([worker.collect], timeout=0)[0])
+    if worker.collect is None:
+        return False
+    ready, _ = ray.wait([worker.collect], timeout=0, fetch_local=False)
+    return bool(ready)
 
 
 def _shape(engine: EngineRecipe, model_dir: Path) -> str:

@@ -33,10 +33,10 @@ _CHUNK = 128
 """Problems looked up in the bank at a time; bounds the rollouts held in memory."""
 _NO_ROOM_LIMIT = 16
 JUDGED_WITHIN_S = 5.0
-"""A rollout whose verdict takes longer is banked without it, and with it once more."""
+"""A rollout whose verdict takes longer is banked without it, and with it once more. In a young
+campaign the limit is a share of the time since its first rollout ended, as in the bank's writer."""
 _PROMPTLY_S = 0.02
-"""What a verdict may always take: most are there by then. Later the limit is a share of the time
-since the first rollout ended, as in the bank's writer."""
+"""What a verdict may always take: most are there by then."""
 
 
 class PromptTemplate(Protocol):

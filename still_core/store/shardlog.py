@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CONCURRENT_CALLS = 16
+MIN_STRETCH = 4
+"""Fewer shards of one writer are not worth a merge: it costs a put for the pack and one more for
+its light columns."""
 _LIGHT_NAME = re.compile(r"/([0-9a-f]{64})-([0-9a-f]{64})\.parquet\Z")
 _NAME = re.compile(r"(\d{13})-([0-9a-f]{12})-(\d{6})-(\d+)-([0-9a-f]{64})\.parquet\Z")
 
@@ -206,17 +209,32 @@ class ShardLog:
         self._replace(run, whole, writer, check)
         return True
 
-    def merge_own(self, run: list[Shard], tables: list[pa.Table], writer: ShardWriter) -> None:
+    def merge_own(
+        self,
+        run: list[Shard],
+        tables: list[pa.Table],
+        writer: ShardWriter,
+        *,
+        choose: Callable[[list[pa.Table]], list[pa.Table]] = lambda tables: tables,
+    ) -> None:
         """As `merge`, with shards whose rows their writer still has: nothing is read back.
 
         What is no neighbour in age, because another writer's shards stand between or somebody
-        merged one meanwhile, is not merged: the oldest row of an id stays so.
+        merged one meanwhile, is not merged: the oldest row of an id stays so. Nor are a few.
 
         Args:
             run: in order of age.
-            tables: the rows of each that stay.
+            tables: all rows of each.
             writer: who wrote them.
+            choose: the rows that stay, of tables that are merged together.
         """
+        for stretch in self._stretches(run):
+            if len(stretch) >= MIN_STRETCH:
+                rows = choose([tables[number] for number in stretch])
+                self._replace([run[number] for number in stretch], rows, writer, lambda: None)
+
+    def _stretches(self, run: list[Shard]) -> list[list[int]]:
+        """Numbers of those shards of `run` that stand, neighbours together."""
         place = {shard: number for number, shard in enumerate(self.shards())}
         stretches: list[list[int]] = []
         for number, shard in enumerate(run):
@@ -226,10 +244,7 @@ class ShardLog:
                     stretches[-1].append(number)
                 else:
                     stretches.append([number])
-        for stretch in stretches:
-            if len(stretch) > 1:
-                rows = [tables[number] for number in stretch]
-                self._replace([run[number] for number in stretch], rows, writer, lambda: None)
+        return stretches
 
     def _replace(
         self,

@@ -258,6 +258,19 @@ def test_a_worker_is_not_late_by_an_answer_that_lay_unread(model_dir: Path) -> N
     assert len(rollouts) == 12
 
 
+def test_a_worker_that_starts_while_nobody_asks_is_not_late(model_dir: Path) -> None:
+    write_faults(model_dir, ["late:2"])
+    with make_pool(model_dir, num_actors=1, start_deadline_s=3.0) as pool:
+        pool.submit(make_requests(pool, 12, 1))
+        time.sleep(6.0)
+        rollouts = pool.poll(timeout_s=0.0)
+        assert pool.health()[0].phase == "starting"
+        while pool.pending():
+            rollouts += pool.poll()
+        assert [worker.restarts for worker in pool.health()] == [0]
+    assert len(rollouts) == 12
+
+
 def test_what_has_finished_comes_out_before_the_failure_that_ends_the_pool(
     model_dir: Path,
 ) -> None:

@@ -168,6 +168,20 @@ def test_a_merge_drops_the_rows_that_came_once_more_with_their_verdict(store: St
     ]
 
 
+def test_a_merge_keeps_a_row_whose_judged_twin_stands_in_a_damaged_shard(store: Store) -> None:
+    bank = RolloutBank(store)
+    with bank.writer(owner="o") as writer:
+        for number in range(16):
+            writer.append(make_rollout(number, outcome=""))
+            writer.flush()
+        time.sleep(0.002)
+        writer.append(make_rollout(0, outcome="correct"))
+        writer.flush()
+        flip_byte(store, shard_keys(store)[-1])
+        bank.refresh()
+    assert len(RolloutBank(store).rows()) == 16
+
+
 def test_many_writers_at_once_lose_nothing(store: Store) -> None:
     def write(base: int) -> None:
         with RolloutBank(store).writer(owner=f"actor-{base}", flush_s=0.1) as writer:
@@ -482,9 +496,9 @@ def test_a_writer_whose_merge_takes_long_goes_on_and_leaves_the_next_shards_to_g
     hold_rows(monkeypatch, 18)
     merge_own, may_go_on = ShardLog.merge_own, threading.Event()
 
-    def merge_late(self: ShardLog, *arguments: Any) -> None:
+    def merge_late(self: ShardLog, *arguments: Any, **options: Any) -> None:
         assert may_go_on.wait(10)
-        merge_own(self, *arguments)
+        merge_own(self, *arguments, **options)
 
     monkeypatch.setattr(ShardLog, "merge_own", merge_late)
     bank = RolloutBank(store)
