@@ -485,14 +485,8 @@ class RolloutPool(Closing):
         """Replace workers that failed, and those that are late."""
         for worker in self._workers:
             worker.failure = worker.failure or self._why_late(worker)
-            if worker.failure and not self._others_first(worker):
+            if worker.failure:
                 self._replace(worker)
-
-    def _others_first(self, failed: _Worker) -> bool:
-        """Whether `failed` would end the pool and others have answered: that was paid for."""
-        if failed.failures < self.resources.max_restarts:
-            return False
-        return any(_has_answered(worker) for worker in self._workers if worker is not failed)
 
     def _why_late(self, worker: _Worker) -> str:
         """What the worker has not done in its time; empty where it is not late."""
