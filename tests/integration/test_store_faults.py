@@ -55,7 +55,7 @@ def test_a_reader_that_trusts_the_wire_is_caught(
         proxy,
         s3_root,
         tmp_path,
-        range(1, 5),
+        range(1, 9),
         kind=TrustingStore,
         faults=("flip_download", "truncate"),
     )
