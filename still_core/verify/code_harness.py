@@ -15,6 +15,7 @@ import ast
 import builtins
 import importlib
 import symtable
+import threading
 
 PACKING = '''
 import collections, itertools, json
@@ -358,9 +359,22 @@ def test_program(prelude: str, tests: str, names: list[str], nonce: str, *, stri
     )
 
 
+_PARSING = threading.Lock()
+
+
+def _parsed(source: str) -> ast.Module:
+    """The source's tree; one thread at a time.
+
+    CPython 3.11 counts the depth of all threads' trees in one place, and raises SystemError when a
+    collection of garbage switches threads between two of them (gh-106905).
+    """
+    with _PARSING:
+        return ast.parse(source)
+
+
 def _classes(prelude: str) -> list[str]:
     """The prelude's own classes: linked lists and trees, which calls take and return."""
-    return [node.name for node in ast.parse(prelude).body if isinstance(node, ast.ClassDef)]
+    return [node.name for node in _parsed(prelude).body if isinstance(node, ast.ClassDef)]
 
 
 class _Probing(ast.NodeTransformer):
@@ -375,7 +389,7 @@ class _Probing(ast.NodeTransformer):
 
 
 def _without_assertions(tests: str) -> str:
-    return ast.unparse(ast.fix_missing_locations(_Probing().visit(ast.parse(tests))))
+    return ast.unparse(ast.fix_missing_locations(_Probing().visit(_parsed(tests))))
 
 
 def tested_names(prelude: str, tests: str) -> list[str]:
@@ -388,7 +402,7 @@ def tested_names(prelude: str, tests: str) -> list[str]:
     defined = set(dir(builtins))
     for text in (prelude, tests):
         _globals(symtable.symtable(text, "gold", "exec"), used, defined)
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(_parsed(text)):
             if isinstance(node, ast.ImportFrom):
                 defined |= _starred(node)
     # Tests that use nothing but builtins test a function that shadows one (MBPP's `sum`).
