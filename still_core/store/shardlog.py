@@ -215,7 +215,7 @@ class ShardLog:
         tables: list[pa.Table],
         writer: ShardWriter,
         *,
-        choose: Callable[[list[pa.Table]], list[pa.Table]] = lambda tables: tables,
+        choose: Callable[[list[pa.Table]], list[pa.Table]],
     ) -> None:
         """As `merge`, with shards whose rows their writer still has: nothing is read back.
 
