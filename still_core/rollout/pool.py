@@ -26,7 +26,7 @@ from still_core.rollout.actor import LINGER_S, Command, EngineFactory, Report, R
 from still_core.rollout.cluster import end_actors, gist
 from still_core.rollout.engines.engine import build_engine, engine_build
 from still_core.rollout.recipe import EngineRecipe, RolloutResources
-from still_core.rollout.rollout import Completion, Rollout, RolloutRequest, sampling_digest
+from still_core.rollout.rollout import Rollout, RolloutRequest
 from still_core.rollout.weights import Weights, directory_digest, shape_digest
 from still_core.stacks import innermost_frame
 from still_core.store.handle import Handle
@@ -241,9 +241,10 @@ class RolloutPool(Closing):
             worker = refs[ref]
             worker.collect = None
             now = time.monotonic()
-            # The first answer takes as long as the actor needs to be made.
-            limit = now if worker.report is None else worker.asked + _COLLECT_WAIT_S + LINGER_S
-            worker.answered = min(now, limit)
+            # An answer may have lain unread. Only the first, which waits for the actor to be made,
+            # can have taken longer than this.
+            latest = now if worker.report is None else worker.asked + _COLLECT_WAIT_S + LINGER_S
+            worker.answered = min(now, latest)
             try:
                 report: Report = ray.get(ref)
             except (ray.exceptions.RayError, OSError) as error:
@@ -454,32 +455,13 @@ class RolloutPool(Closing):
             worker.failures = 0
             self.tokens_generated += len(completion.token_ids)
             self._abort_doubles(identity)
-            rollouts.append(self._label(request, completion))
+            rollouts.append(Rollout.of(request, completion))
         return rollouts
 
     def _abort_doubles(self, identity: str) -> None:
         for worker in self._workers:
             if worker.in_flight.pop(identity, None) is not None:
                 self._send(worker, Command(abort=(identity,)))
-
-    def _label(self, request: RolloutRequest, completion: Completion) -> Rollout:
-        return Rollout(
-            id=request.id,
-            problem_id=request.problem_id,
-            problem_digest=request.problem_digest,
-            policy_digest=request.policy_digest,
-            policy_version=request.policy_version,
-            prompt_digest=request.prompt_digest,
-            sampling_digest=sampling_digest(request.sampling),
-            engine_build=request.engine_build,
-            tools=", ".join(request.tools),
-            sample_index=request.sample_index,
-            seed=request.seed,
-            text=completion.text,
-            token_ids=completion.token_ids,
-            logprobs=completion.logprobs,
-            finish_reason=completion.finish_reason,
-        )
 
     def _replace_failed(self) -> None:
         """Replace workers that failed, and those that are late."""

@@ -99,10 +99,10 @@ class Completion:
 
     text: str
     """Decoded with special tokens kept, end-of-sequence token removed."""
-    token_ids: tuple[int, ...]  # [num_tokens]
-    logprobs: tuple[
-        float, ...
-    ]  # [num_tokens], natural log, of the sampling distribution's raw logits
+    token_ids: tuple[int, ...]
+    """[num_tokens]"""
+    logprobs: tuple[float, ...]
+    """[num_tokens], natural log, of the sampling distribution's raw logits."""
     finish_reason: FinishReason
 
 
@@ -131,6 +131,27 @@ class Rollout:
     verifier_version: str = ""
     tools: str = ""
     """The request's tools, joined by `, `."""
+
+    @classmethod
+    def of(cls, request: RolloutRequest, completion: Completion) -> Rollout:
+        """What a request asked for and an engine returned, not yet verified."""
+        return cls(
+            id=request.id,
+            problem_id=request.problem_id,
+            problem_digest=request.problem_digest,
+            policy_digest=request.policy_digest,
+            policy_version=request.policy_version,
+            prompt_digest=request.prompt_digest,
+            sampling_digest=sampling_digest(request.sampling),
+            engine_build=request.engine_build,
+            tools=", ".join(request.tools),
+            sample_index=request.sample_index,
+            seed=request.seed,
+            text=completion.text,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            finish_reason=completion.finish_reason,
+        )
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""

@@ -27,7 +27,7 @@ from still_core.identity import derive_seed
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout.explore import explore
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
-from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
+from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
 
@@ -96,22 +96,13 @@ class SimulatedPool:
 
     def _rollout(self, request: RolloutRequest, length: int) -> Rollout:
         good = random.Random(request.seed + 1).random() < self.pass_rate
-        return Rollout(
-            id=request.id,
-            problem_id=request.problem_id,
-            problem_digest=request.problem_digest,
-            policy_digest="p",
-            policy_version=0,
-            prompt_digest="plain",
-            sampling_digest="",
-            engine_build="simulated",
-            sample_index=request.sample_index,
-            seed=request.seed,
+        completion = Completion(
             text="good" if good else "bad",
             token_ids=(0,) * length,
             logprobs=(),
             finish_reason=FinishReason.STOP,
         )
+        return Rollout.of(request, completion)
 
 
 class InstantVerifier:

@@ -18,7 +18,7 @@ from still_core.problems.raw import RawResponse
 from still_core.responses.response import Demonstration
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.bank_writer import BankWriter
-from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
+from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.store import Store
 
 
@@ -51,22 +51,11 @@ class WritingPool:
         return [self._write(request) for request in ended]
 
     def _write(self, request: RolloutRequest) -> Rollout:
-        return Rollout(
-            id=request.id,
-            problem_id=request.problem_id,
-            problem_digest=request.problem_digest,
-            policy_digest=request.policy_digest,
-            policy_version=request.policy_version,
-            prompt_digest=request.prompt_digest,
-            sampling_digest="s",
-            engine_build=request.engine_build,
-            sample_index=0,
-            seed=0,
-            text=f"The sum of {request.problem_id} is \\boxed{{4}}.\n{self.closing}",
-            token_ids=(1, 2),
-            logprobs=(-0.1, -0.2),
-            finish_reason=FinishReason.STOP,
+        text = f"The sum of {request.problem_id} is \\boxed{{4}}.\n{self.closing}"
+        completion = Completion(
+            text=text, token_ids=(1, 2), logprobs=(-0.1, -0.2), finish_reason=FinishReason.STOP
         )
+        return Rollout.of(request, completion)
 
 
 def thought_alone(number: int) -> Draft:

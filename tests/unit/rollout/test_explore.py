@@ -21,7 +21,7 @@ from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.found import publish_exploration
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
-from still_core.rollout.rollout import FinishReason, Rollout, RolloutRequest, Sampling
+from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import sample
 from still_core.store import Store
 from still_core.verify import VERIFIER_VERSION
@@ -81,22 +81,13 @@ class ScriptedPool:
         if self.crash_after is not None and len(self.drawn) > self.crash_after:
             raise KeyboardInterrupt
         good = request.sample_index in set(self.correct_at.get(request.problem_id, ()))
-        return Rollout(
-            id=request.id,
-            problem_id=request.problem_id,
-            problem_digest=request.problem_digest,
-            policy_digest=request.policy_digest,
-            policy_version=request.policy_version,
-            prompt_digest=request.prompt_digest,
-            sampling_digest="s",
-            engine_build=request.engine_build,
-            sample_index=request.sample_index,
-            seed=request.seed,
+        completion = Completion(
             text="good" if good else "bad",
             token_ids=(1, 2, 3),
             logprobs=(-1.0, -1.0, -1.0),
             finish_reason=FinishReason.STOP,
         )
+        return Rollout.of(request, completion)
 
 
 class ScriptedVerifier:
