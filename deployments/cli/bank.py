@@ -142,6 +142,7 @@ def regrade(
     print(
         f"verifier {verifier.version}: {report.num_in} rollouts = {report.unchanged} unchanged "
         f"+ {sum(report.changed.values())} changed + {report.unknown_problem} of unknown problems"
+        f" + {report.lost} lost"
     )
     for change, count in report.changed.items():
         print(f"{count:>8}  {change}")

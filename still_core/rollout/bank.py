@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from still_core.errors import DataError, StoreError, explain
+from still_core.errors import CorruptionError, DataError, MissingError, StoreError, explain
 from still_core.problems.problem import Problem
 from still_core.rollout.bank_rows import (
     HEAVY_COLUMNS,
+    LATER_COLUMNS,
     LIGHT_COLUMNS,
     VERDICT_COLUMNS,
     columns_of,
@@ -155,7 +156,7 @@ class BankGarbage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Regrading:
-    """What a later verifier said: in = unchanged + changed + unknown_problem."""
+    """What a later verifier said: in = unchanged + changed + unknown_problem + lost."""
 
     num_in: int
     unchanged: int
@@ -163,6 +164,8 @@ class Regrading:
     """Counts by `old -> new`."""
     unknown_problem: int
     """Rollouts whose gold answer is not at hand."""
+    lost: int
+    """Rollouts whose shard turned out damaged."""
 
 
 class RolloutBank:
@@ -171,13 +174,19 @@ class RolloutBank:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rollouts = ShardLog(
-            store, "bank/rollouts", light=LIGHT_COLUMNS, complete=with_all_columns
+            store,
+            "bank/rollouts",
+            columns={*Rollout.__dataclass_fields__, "num_tokens"}.difference(LATER_COLUMNS),
+            light=LIGHT_COLUMNS,
+            complete=with_all_columns,
         )
-        self._verdicts = ShardLog(store, "bank/verdicts")
+        self._verdicts = ShardLog(store, "bank/verdicts", columns=VERDICT_COLUMNS)
         self._index = _Index()
         self._judged: dict[str, dict[str, Any]] = {}
         self._judged_in: dict[str, str] = {}
         self._judged_shards: set[str] = set()
+        self._lost: set[str] = set()
+        self._told_damaged: set[str] = set()
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -267,17 +276,27 @@ class RolloutBank:
         for shard, table in zip(fresh, self._rollouts.read_light(fresh), strict=True):
             if table is not None:
                 self._index.add(shard, table)
-            elif shard.filename in self._rollouts.damaged:
-                log.warning("bank: shard %s is damaged and left out", shard.filename)
-            else:
+            elif shard.filename not in self._rollouts.damaged:
                 vanished = True
+        self._tell_damaged()
         return vanished
+
+    def _tell_damaged(self) -> None:
+        """Name each damaged shard once."""
+        for shards, loss in (
+            (self._rollouts, "its rollouts are left out"),
+            (self._verdicts, "the verdicts before it count again"),
+        ):
+            for name in sorted(shards.damaged - self._told_damaged):
+                self._told_damaged.add(name)
+                log.warning(
+                    "bank: shard %s is damaged, %s; `still bank gc --yes` sets it aside", name, loss
+                )
 
     def gc(self, *, dry_run: bool = True, pack_bytes: int = PACK_BYTES) -> BankGarbage:
         """Merge small shards, drop duplicate rows, set damaged shards aside.
 
-        A duplicate is dropped only after the bytes of the shard that keeps the row were read and
-        found whole; where they are damaged, the duplicate is the row that stays.
+        Every shard is read first: a row must not be dropped for one that nobody can read.
 
         Args:
             dry_run: only name.
@@ -325,13 +344,17 @@ class RolloutBank:
         light = self.rows(asked)
         known = [row for row in light if row["problem_digest"] in gold]
         changed: Counter[str] = Counter()
+        judged = 0
         for start in range(0, len(known), batch_size):
-            changed += self._regrade_batch(verifier, known[start : start + batch_size], gold)
+            batch = list(self.get(row["id"] for row in known[start : start + batch_size]).values())
+            changed += self._regrade_batch(verifier, batch, gold)
+            judged += len(batch)
         return Regrading(
             num_in=len(light),
-            unchanged=len(known) - changed.total(),
+            unchanged=judged - changed.total(),
             changed=dict(sorted(changed.items())),
             unknown_problem=len(light) - len(known),
+            lost=len(known) - judged,
         )
 
     def provenance(self, rollout_id: str) -> dict[str, Any]:
@@ -339,8 +362,11 @@ class RolloutBank:
 
         Raises:
             DataError: the bank has no such rollout.
+            CorruptionError: it had, in a shard that is damaged.
         """
         rollout = self.get([rollout_id]).get(rollout_id)
+        if rollout_id in self._lost:
+            raise CorruptionError(explain("the rollout's shard is damaged or gone", got=rollout_id))
         if rollout is None:
             raise DataError(explain("no such rollout in the bank", got=rollout_id))
         facts = {
@@ -358,15 +384,19 @@ class RolloutBank:
     def users(self, rollout_ids: Iterable[str]) -> list[Handle]:
         """Published tables with a row made from one of these rollouts.
 
-        A demonstration's source, one of a pair, or the writer of a demonstration's solution.
+        A demonstration's source, one of a pair, or the writer of a demonstration's solution. What
+        can not be read is left out, with a warning.
         """
         wanted = set(rollout_ids)
         found = []
         for manifest in self._store.manifests(skip_damaged=True):
             handle = self._store.find(manifest.name, manifest.version)
             tables = [path for path in manifest.objects if path.endswith(".parquet")]
-            if handle and any(wanted & self._sources(handle, path) for path in tables):
-                found.append(handle)
+            try:
+                if handle and any(wanted & self._sources(handle, path) for path in tables):
+                    found.append(handle)
+            except (MissingError, CorruptionError) as error:
+                log.warning("%s@%s is left out: %s", manifest.name, manifest.version, error)
         return found
 
     def _sources(self, handle: Handle, path: str) -> set[str]:
@@ -414,9 +444,21 @@ class RolloutBank:
             if vanished:
                 self._index.drop(vanished)
                 self.refresh()
+                self._note_lost(left)
         if left:
             raise StoreError(
                 explain("shards of the bank vanish faster than they can be read", got=left[:3])
+            )
+
+    def _note_lost(self, ids: list[str]) -> None:
+        """Tell of those that stood in a shard which can not be read, and stand nowhere else."""
+        lost = [name for name in ids if name not in self._index.places]
+        self._lost.update(lost)
+        if lost:
+            log.warning(
+                "bank: %d rollouts are lost with shards that are damaged or gone, %s ...",
+                len(lost),
+                ", ".join(lost[:3]),
             )
 
     def _judge_again(self, table: pa.Table) -> pa.Table:
@@ -445,14 +487,14 @@ class RolloutBank:
                 # An older shard may be seen later: the newest verdict counts.
                 if shard.filename >= self._judged_in.get(row["id"], ""):
                     self._judged[row["id"]], self._judged_in[row["id"]] = row, shard.filename
+        self._tell_damaged()
 
     def _regrade_batch(
-        self, verifier: BatchVerifier, light: list[dict[str, Any]], gold: Mapping[str, Problem]
+        self, verifier: BatchVerifier, rollouts: list[Rollout], gold: Mapping[str, Problem]
     ) -> Counter[str]:
         from still_core.responses.prompts import whole_response
         from still_core.verify import Answer
 
-        rollouts = list(self.get(row["id"] for row in light).values())
         answers = []
         for rollout in rollouts:
             problem = gold[rollout.problem_digest]
@@ -475,6 +517,9 @@ class RolloutBank:
 
     def _collect(self, *, dry_run: bool, pack_bytes: int, check: Any) -> BankGarbage:
         with self._lock:
+            for shards in (self._rollouts, self._verdicts):
+                shards.find_damaged()
+            self._index = _Index()
             self.refresh()
             merges: list[_Merge] = []
             for _ in range(VANISHED_RETRIES):
@@ -483,9 +528,15 @@ class RolloutBank:
                 # A shard is damaged or gone: other rows count now, so all is worked out anew.
                 self._index = _Index()
                 self.refresh()
-            damaged = sorted(self._rollouts.damaged)
+            damaged = {
+                name: shards
+                for shards in (self._rollouts, self._verdicts)
+                for name in sorted(shards.damaged)
+            }
             if not dry_run:
-                damaged = [name for name in damaged if self._rollouts.quarantine(name)]
+                damaged = {
+                    name: shards for name, shards in damaged.items() if shards.quarantine(name)
+                }
                 self._index = _Index()
                 self.refresh()
             orphans = self._rollouts.sweep_light(older_than_s=MIN_AGE_S, dry_run=dry_run)
@@ -502,7 +553,7 @@ class RolloutBank:
         self, merges: list[_Merge], *, dry_run: bool, pack_bytes: int, check: Any
     ) -> bool:
         """Merge what can be and note it in `merges`; False where a shard turned out unreadable."""
-        for run in self._sound_runs(pack_bytes):
+        for run in _runs_to_merge(self._index, pack_bytes):
             merge = _Merge(run, [self._index.canonical_rows(shard) for shard in run])
             if not dry_run:
                 done = self._rollouts.merge(run, merge.kept, ShardWriter(), check=check)
@@ -510,25 +561,6 @@ class RolloutBank:
                     return False
             merges.append(merge)
         return True
-
-    def _sound_runs(self, pack_bytes: int) -> list[list[Shard]]:
-        """Runs to merge, where every shard that keeps a row for another one is read and whole.
-
-        The index may know a shard by its light file alone, and a row must not be dropped for one
-        that nobody can read.
-        """
-        whole: set[str] = set()
-        while True:
-            runs = _runs_to_merge(self._index, pack_bytes)
-            keepers = {name for run in runs for name in self._index.keepers(run)} - whole
-            shards = [self._index.shards[name] for name in sorted(keepers)]
-            lost = {s.filename for s in shards if not self._rollouts.is_whole(s)}
-            for name in lost & self._rollouts.damaged:
-                log.warning("bank: shard %s is damaged and left out", name)
-            if not lost:
-                return runs
-            whole |= keepers - lost
-            self._index.drop(lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,12 +631,6 @@ class _Index:
             for number, place in enumerate(places)
             if (place.filename, place.row) == (shard.filename, number)
         ]
-
-    def keepers(self, run: list[Shard]) -> set[str]:
-        """File names of shards outside `run` that hold the row that counts for one of its ids."""
-        own = {shard.filename for shard in run}
-        ids = (name for shard in run for name in self._tables[shard.filename]["id"].to_pylist())
-        return {self.places[name].filename for name in ids} - own
 
 
 def published_problems(store: Store) -> Iterator[Problem]:

@@ -128,8 +128,12 @@ def rollout_columns(rollouts: Sequence[Rollout]) -> dict[str, pa.Array]:
     return columns
 
 
+LATER_COLUMNS = ("tools",)
+"""Not in shards that were written before the columns were."""
+
+
 def with_all_columns(table: pa.Table) -> pa.Table:
-    """The table with the columns that came later: a shard without `tools` was drawn without any."""
+    """The table with `LATER_COLUMNS`: a shard without `tools` was drawn without any."""
     import pyarrow as pa
 
     if "tools" in table.column_names:

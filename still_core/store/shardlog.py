@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import total_ordering
@@ -22,15 +22,19 @@ from still_core.errors import CorruptionError, MissingError, StoreError, explain
 from still_core.store.crashpoint import crashpoint
 from still_core.store.manifest import ObjectRef
 from still_core.store.store import READS_OF_DAMAGED, Store
-from still_core.store.tables import encode_table, open_table
+from still_core.store.tables import column_names, encode_table, open_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CONCURRENT_CALLS = 16
+CONCURRENT_READS = 4
+"""Whole shards in memory at once."""
 MIN_STRETCH = 4
 """Fewer shards of one writer are not worth a merge: it costs a put for the pack and one more for
 its light columns."""
+MAX_SEQUENCE = 999_999
+"""The sequence number has six digits in a shard's name."""
 _LIGHT_NAME = re.compile(r"/([0-9a-f]{64})-([0-9a-f]{64})\.parquet\Z")
 _NAME = re.compile(r"(\d{13})-([0-9a-f]{12})-(\d{6})-(\d+)-([0-9a-f]{64})\.parquet\Z")
 
@@ -67,6 +71,7 @@ class ShardLog:
         store: Store,
         prefix: str,
         *,
+        columns: Collection[str],
         light: Sequence[str] = (),
         complete: Callable[[pa.Table], pa.Table] = lambda table: table,
     ) -> None:
@@ -75,16 +80,17 @@ class ShardLog:
         Args:
             store: where.
             prefix: key prefix of the shards.
+            columns: what every shard has; one that lacks any is damaged.
             light: columns that a merged shard also keeps in a small file of their own, so that
                 they are read without its bytes.
             complete: adds the columns that a whole row lacks in an old shard.
         """
         self._store, self._complete = store, complete
         self._prefix = prefix
-        self._light = list(light)
+        self._columns, self._light = frozenset(columns), list(light)
         self._light_files: dict[str, tuple[str, ObjectRef]] = {}
         self.damaged: set[str] = set()
-        """File names of shards whose bytes do not fit their name."""
+        """File names of shards whose bytes do not fit their name, or are no such table."""
 
     def shards(self) -> list[Shard]:
         """All shards now, oldest first; other files and damaged shards are left out.
@@ -160,7 +166,7 @@ class ShardLog:
             return None
 
     def is_whole(self, shard: Shard) -> bool:
-        """Whether the stored bytes fit the shard's name: read anew, past every cache."""
+        """Whether the stored bytes are the shard's: read anew, past every cache."""
         for _ in range(READS_OF_DAMAGED):
             try:
                 data = self._store.backend.read(self._key(shard.filename)).data
@@ -168,10 +174,15 @@ class ShardLog:
                 return False
             except CorruptionError:  # after retries of its own
                 break
-            if hashlib.sha256(data).hexdigest() == shard.sha256:
+            if self._fits(data, shard.filename):
                 return True
         self.damaged.add(shard.filename)
         return False
+
+    def find_damaged(self) -> None:
+        """Read every shard anew and note in `damaged` those that are."""
+        with ThreadPoolExecutor(CONCURRENT_READS) as pool:
+            list(pool.map(self.is_whole, self.shards()))
 
     def read_light(self, shards: list[Shard]) -> list[pa.Table | None]:
         """The light columns of several shards, in parallel."""
@@ -284,7 +295,7 @@ class ShardLog:
             data = self._store.bytes_as_stored(self._key(filename))
         except MissingError:
             return False
-        if hashlib.sha256(data).hexdigest() in filename:
+        if self._fits(data, filename):
             return False
         backend.create(f"{self._prefix}-damaged/{filename}", data)
         backend.delete(self._key(filename))
@@ -326,10 +337,23 @@ class ShardLog:
         chosen = None if rows is None else list(rows)
         try:
             path = self._store.local_copy(key, ref, verify_again=verify_again)
-            return open_table(path, key, columns=columns, rows=chosen)
+            table = open_table(path, key, columns=columns, rows=chosen)
         except CorruptionError:
             path = self._store.local_copy(key, ref, verify_again=True)
-            return open_table(path, key, columns=columns, rows=chosen)
+            table = open_table(path, key, columns=columns, rows=chosen)
+        lacking = set(columns or self._columns).difference(table.column_names)
+        if lacking:
+            raise CorruptionError(explain(f"{key} lacks columns", got=sorted(lacking)))
+        return table
+
+    def _fits(self, data: bytes, filename: str) -> bool:
+        """Whether the bytes are those that the name tells, and a table with the log's columns."""
+        if hashlib.sha256(data).hexdigest() not in filename:
+            return False
+        try:
+            return self._columns.issubset(column_names(data, filename))
+        except CorruptionError:
+            return False
 
     def _key(self, filename: str) -> str:
         return f"{self._prefix}/{filename}"
@@ -362,15 +386,20 @@ class ShardWriter:
     """Names for one writer's shards: no two writers, and no two shards of one, share a name."""
 
     def __init__(self) -> None:
-        self.id = uuid.uuid4().hex[:12]
-        self._sequence = 0
+        self._id, self._sequence = _new_id(), 0
         self._lock = threading.Lock()
 
     def next_name(self, *, after_ms: int = 0) -> tuple[int, str, int]:
         """(time in ms, writer, sequence); the time is later than `after_ms`, whatever the clock."""
         with self._lock:
+            if self._sequence == MAX_SEQUENCE:
+                self._id, self._sequence = _new_id(), 0
             self._sequence += 1
-            return max(int(time.time() * 1000), after_ms + 1), self.id, self._sequence
+            return max(int(time.time() * 1000), after_ms + 1), self._id, self._sequence
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 ROWS_PER_GROUP = 512

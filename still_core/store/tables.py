@@ -74,6 +74,22 @@ def decode_table(data: bytes, key: str, columns: list[str] | None = None) -> pa.
         raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
 
 
+def column_names(data: bytes, key: str) -> list[str]:
+    """Columns of the table in Parquet bytes; nothing but its footer is decoded.
+
+    Raises:
+        CorruptionError: not Parquet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names: list[str] = pq.read_schema(pa.BufferReader(data)).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptionError(explain(f"{key} is not readable Parquet ({error})")) from error
+    return names
+
+
 def open_table(
     path: Path, key: str, *, columns: list[str] | None = None, rows: Iterable[int] | None = None
 ) -> pa.Table:

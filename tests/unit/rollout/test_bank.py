@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from still_core.errors import ConfigError, DataError, StoreError
+from still_core.errors import ConfigError, CorruptionError, DataError, StoreError
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout import bank_writer
 from still_core.rollout.bank import RolloutBank
@@ -25,7 +26,7 @@ from still_core.rollout.bank_rows import rollout_columns
 from still_core.rollout.rollout import FinishReason, Rollout
 from still_core.store import Store, shardlog
 from still_core.store.shardlog import Shard, ShardLog, ShardWriter
-from still_core.store.tables import open_table
+from still_core.store.tables import open_table, table_bytes
 from still_core.verify.verdict import Outcome, Verdict
 
 
@@ -792,7 +793,7 @@ def test_a_shard_from_before_there_were_tools_is_read_and_merged_with_a_new_one(
     store = Store(tmp_path)
     old = rollout_columns([make_rollout(1)])
     del old["tools"]
-    ShardLog(store, "bank/rollouts").write(old, ShardWriter().next_name())
+    ShardLog(store, "bank/rollouts", columns=()).write(old, ShardWriter().next_name())
     time.sleep(0.002)
     write_shard(RolloutBank(store), 2, tools="python 3.12")
     before = list(RolloutBank(store).scan())
@@ -802,9 +803,111 @@ def test_a_shard_from_before_there_were_tools_is_read_and_merged_with_a_new_one(
     assert len(shard_keys(store)) == 1
 
 
+@pytest.fixture
+def rotten_pack(store: Store, tmp_path: Path) -> tuple[RolloutBank, str]:
+    """A bank seen anew, and a merged shard of it that rotted beside its sound light columns."""
+    digest = gold_problem().digest
+    for number in (1, 2):
+        write_shard(RolloutBank(store), number, problem_digest=digest)
+    RolloutBank(store).gc(dry_run=False)
+    (pack,) = shard_keys(store)
+    write_shard(RolloutBank(store), 3, problem_digest=digest)
+    flip_byte(store, pack)
+    return RolloutBank(Store(store.root, cache=tmp_path / "fresh")), pack.rpartition("/")[2]
+
+
+def test_an_export_names_the_damaged_shard_and_counts_what_is_lost_with_it(
+    rotten_pack: tuple[RolloutBank, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bank, pack = rotten_pack
+    assert bank.export(tmp_path / "out.parquet") == 1
+    assert f"{pack} is damaged, its rollouts are left out" in caplog.text
+    assert "2 rollouts are lost" in caplog.text
+
+
+def test_a_lost_rollout_is_not_called_unknown(rotten_pack: tuple[RolloutBank, str]) -> None:
+    bank, _ = rotten_pack
+    with pytest.raises(CorruptionError, match="shard is damaged or gone"):
+        bank.provenance(make_rollout(1).id)
+
+
+def test_regrading_counts_the_rollouts_that_turn_out_lost(
+    rotten_pack: tuple[RolloutBank, str],
+) -> None:
+    report = rotten_pack[0].regrade(FlippedVerifier(), [gold_problem()])
+    assert (report.num_in, report.unchanged, report.lost) == (3, 1, 2)
+
+
+def test_a_collection_finds_the_damaged_shard_whose_light_columns_are_whole(
+    rotten_pack: tuple[RolloutBank, str],
+) -> None:
+    bank, pack = rotten_pack
+    assert bank.gc().quarantined == (pack,)
+    assert bank.gc(dry_run=False).quarantined == (pack,)
+    assert bank.gc().quarantined == ()
+    assert len(bank.rows()) == 1
+
+
+def test_a_damaged_shard_of_verdicts_is_named_and_set_aside(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_shard(RolloutBank(store), 1)
+    verdict = Verdict(
+        outcome=Outcome.WRONG, extracted="x", rule="r", verifier_version="v2", seconds=0.0
+    )
+    RolloutBank(store).judge({make_rollout(1).id: verdict})
+    (key,) = [stat.key for stat in store.backend.scan("bank/verdicts/")]
+    flip_byte(store, key)
+    bank = RolloutBank(Store(store.root, cache=tmp_path / "fresh"))
+    assert [row["outcome"] for row in bank.rows()] == ["correct"]
+    name = key.rpartition("/")[2]
+    assert f"{name} is damaged, the verdicts before it count again" in caplog.text
+    assert bank.stats().damaged == (name,)
+    assert bank.gc(dry_run=False).quarantined == (name,)
+    assert RolloutBank(store).stats().damaged == ()
+
+
+@pytest.mark.parametrize("table", [b"no Parquet", table_bytes([{"stranger": 1}])])
+def test_a_foreign_table_under_a_fitting_name_is_set_aside_and_blocks_nothing(
+    store: Store, table: bytes
+) -> None:
+    write_shard(RolloutBank(store), 1)
+    digest = hashlib.sha256(table).hexdigest()
+    name = f"{'0' * 13}-{'a' * 12}-000001-1-{digest}.parquet"
+    store.backend.put(f"bank/rollouts/{name}", table)
+    bank = RolloutBank(store)
+    assert len(list(bank.scan())) == 1
+    assert bank.stats().damaged == (name,)
+    assert bank.gc(dry_run=False).quarantined == (name,)
+    assert RolloutBank(store).stats().damaged == ()
+
+
+def test_a_writer_with_a_million_shards_goes_on_under_another_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shardlog, "MAX_SEQUENCE", 2)
+    writer = ShardWriter()
+    names = [writer.next_name() for _ in range(5)]
+    assert [sequence for _, _, sequence in names] == [1, 2, 1, 2, 1]
+    assert len({name for _, name, _ in names}) == 3
+
+
+def test_a_users_table_that_lost_its_file_does_not_hide_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    asked = make_rollout(1).id
+    for name in ("lost", "whole"):
+        store.publish_table(name, "1", [{"source_row": asked, "text": name}])
+    (ref,) = store.manifest(store.find("lost", "1")).objects.values()
+    store.backend.delete(ref.key)
+    assert [handle.name for handle in RolloutBank(store).users([asked])] == ["whole"]
+    assert "lost@1 is left out" in caplog.text
+
+
 def test_setting_aside_a_shard_that_is_gone_does_nothing(store: Store) -> None:
     name = "0" * 13 + "-" + "a" * 12 + "-000001-1-" + "b" * 64 + ".parquet"
-    assert not ShardLog(store, "bank/rollouts").quarantine(name)
+    assert not ShardLog(store, "bank/rollouts", columns=()).quarantine(name)
 
 
 def test_light_files_whose_shard_is_gone_are_removed_once_they_are_old(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_shard_that_rotted_in_the_bucket_is_set_aside_with_its_bytes(
     loop: asyncio.AbstractEventLoop, tmp_path: Path
 ) -> None:
     bucket = RottenBucket(loop, f"p/bank/rollouts/{SHARD}")
-    shards = ShardLog(store_over(bucket, tmp_path), "bank/rollouts")
+    shards = ShardLog(store_over(bucket, tmp_path), "bank/rollouts", columns=())
     (shard,) = shards.shards()
     assert not shards.is_whole(shard)
     assert shards.quarantine(SHARD)
