@@ -7,9 +7,13 @@ help is its docstring.
 from __future__ import annotations
 
 import ast
+import os
+import select
+import signal
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import TextIO
 
 from cyclopts import App
 
@@ -98,13 +102,30 @@ def _parsed(module: str) -> ast.Module:
     return ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
 
 
+def _is_read(stream: TextIO) -> bool:
+    """Whether the other end of the stream is open."""
+    asked = select.poll()
+    asked.register(stream, 0)  # what is wrong with it is told in any case
+    return not asked.poll(0)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on stderr and exit code 2."""
     try:
-        build_app()()
+        try:
+            build_app()()
+        finally:
+            # Python's own flush comes too late to tell `| head` from a fault.
+            sys.stdout.flush()
     except StillError as error:
         print(f"still: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:
+        if _is_read(sys.stdout):
+            raise
+        # `| head` has enough. What is left must not fail once more at Python's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
     except KeyboardInterrupt:
         end_if_asked()
         print("still: interrupted; the same command goes on from here", file=sys.stderr)

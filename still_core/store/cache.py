@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 import threading
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from still_core.store.crashpoint import crashpoint
 from still_core.store.manifest import ObjectRef
+
+logger = logging.getLogger(__name__)
 
 READ_ONLY_FILE = 0o444
 READ_ONLY_FOLDER = 0o555
@@ -47,7 +50,7 @@ class ReadCache:
         if not is_whole(path, ref):
             path.unlink(missing_ok=True)
             return None
-        os.utime(path)
+        _stamp(path)
         return path
 
     def put(self, ref: ObjectRef, write: Callable[[Path], None]) -> Path:
@@ -75,9 +78,13 @@ class ReadCache:
     def _alone(self, name: str) -> Iterator[None]:
         """Of all processes of this machine only one is in the block; ends with its process."""
         self._locks.mkdir(parents=True, exist_ok=True)
-        with (self._locks / name).open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        # Whoever may write the folder may lock in it: the umask decides.
+        descriptor = os.open(self._locks / name, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(descriptor)
 
     def tree(
         self,
@@ -97,7 +104,7 @@ class ReadCache:
             if target.is_dir():
                 if digest in self._verified or _is_whole_tree(target, objects):
                     self._verified.add(digest)
-                    os.utime(target)
+                    _stamp(target)
                     return target
                 _remove_tree(target)
             staged = self._trees / f".{uuid.uuid4().hex}"
@@ -148,6 +155,15 @@ class ReadCache:
         for tree in list(self._trees.iterdir()) if self._trees.is_dir() else []:
             if tree.name not in keep and time.time() - tree.stat().st_mtime > older_than_s:
                 _remove_tree(tree)
+
+
+def _stamp(path: Path) -> None:
+    """Note that it was used now."""
+    try:
+        os.utime(path)
+    except PermissionError:
+        # Another user's: it may be dropped earlier than its last use asks for, and fetched again.
+        logger.debug("%s keeps its time of use: it is another user's", path)
 
 
 def sha256_of(path: Path) -> str:

@@ -26,13 +26,14 @@ def unseal(data: bytes, key: str) -> dict[str, Any]:
         CorruptionError: not JSON, not an object, or not the bytes that were sealed.
     """
     try:
-        body = json.loads(data)
+        read = json.loads(data)
+        body: dict[str, Any] = read if isinstance(read, dict) else {}
+        expected = body.pop(SEAL, None)
+        found = hashlib.sha256(canonical_json(body).encode()).hexdigest()
     except (ValueError, RecursionError):
         raise CorruptionError(explain(f"{key} is not readable JSON", got=data[:60])) from None
-    if not isinstance(body, dict) or not isinstance(body.get(SEAL), str):
+    if not isinstance(expected, str):
         raise CorruptionError(explain(f"{key} carries no {SEAL} of itself"))
-    expected = body.pop(SEAL)
-    found = hashlib.sha256(canonical_json(body).encode()).hexdigest()
     if found != expected:
         raise CorruptionError(explain(f"{key} is damaged: sha256", got=found, expected=expected))
     return body

@@ -89,9 +89,10 @@ def collect_garbage(
             too_young += 1
             continue
         if not dry_run:
-            # A run that was resumed writes old objects anew before it publishes them.
+            # A run that was resumed writes old objects anew before it publishes them. Nothing
+            # stands between this look and the removal: a writer looks again after publishing.
             again = backend.stat(stat.key)
-            if again is not None and backend.now() - again.modified < min_age_s:
+            if again is not None and now - again.modified < min_age_s:
                 too_young += 1
                 continue
             backend.delete(stat.key)

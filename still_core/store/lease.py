@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from still_core.errors import LeaseError, MissingError, StoreError, explain
+from still_core.errors import CorruptionError, LeaseError, MissingError, StoreError, explain
 from still_core.store.backend import Backend
 from still_core.store.crashpoint import crashpoint
 from still_core.store.document import seal, unseal
@@ -202,12 +202,15 @@ def _take(
 
 def _parse(data: bytes, key: str) -> LeaseState:
     body = unseal(data, key)
-    return LeaseState(**{name: body[name] for name in LeaseState.__dataclass_fields__})
+    try:
+        return LeaseState(**{name: body[name] for name in LeaseState.__dataclass_fields__})
+    except KeyError as error:
+        raise CorruptionError(explain(f"{key} is no lease: it lacks {error}")) from error
 
 
 def this_process() -> str:
     """`boot id/pid namespace/pid/start time`: tells one process on one machine from all others."""
-    return f"{_machine()}/{os.getpid()}/{_start_time(os.getpid())}"
+    return f"{_machine()}/{os.getpid()}/{_start_time(os.getpid()) or ''}"
 
 
 def is_dead_here(process: str) -> bool:
@@ -216,7 +219,18 @@ def is_dead_here(process: str) -> bool:
     start = process.rpartition("/")[2]
     if machine != _machine() or not rest.isdigit() or not start:
         return False
-    return _start_time(int(rest)) != start
+    found = _start_time(int(rest))
+    return found is not None and found != start
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _machine() -> str:
@@ -228,12 +242,13 @@ def _machine() -> str:
     return f"{boot}/{re.sub('[^0-9]', '', namespace)}"
 
 
-def _start_time(pid: int) -> str:
-    """Clock ticks since boot at which `pid` started; empty where there is no such process."""
+def _start_time(pid: int) -> str | None:
+    """Clock ticks since boot at which `pid` started; empty where it has ended, None if unknown."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
+        # `hidepid` hides other users' processes, and this process may be out of file handles.
+        return None if _is_running(pid) else ""
     fields = text.rpartition(")")[2].split()
     # A zombie has ended: it holds no lease.
     return "" if fields[0] in ("Z", "X") else fields[19]

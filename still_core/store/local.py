@@ -31,7 +31,10 @@ class LocalBackend:
     is_local = True
 
     def __init__(self, root: str) -> None:
-        self._path = Path(root).expanduser().absolute()
+        try:
+            self._path = Path(root).expanduser().absolute()
+        except RuntimeError as error:
+            raise ConfigError(explain(f"no such home folder ({error})", got=root)) from error
         self.root = self._path.as_posix()
         self._known_folders: set[Path] = set()
 
@@ -228,7 +231,8 @@ class LocalBackend:
         self._ensure_folder(folder)
         name = hashlib.sha256(key.encode()).hexdigest()[:32]
         try:
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            # Whoever may write the folder may lock in it: the umask decides.
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise system_failure("can not lock", key, error) from error
         try:

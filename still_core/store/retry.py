@@ -107,7 +107,8 @@ def _classify_reply(code: str, status: int) -> Failure:
         return Failure.CREDENTIALS
     if code in _TRANSIENT_CODES or status in (408, 409, 429) or status >= 500 or status == 200:
         return Failure.TRANSIENT
-    if code in ("401", "403") or status in (401, 403):
+    # A refusal without a body, as every HEAD's is, says 400 where a token has expired.
+    if code in ("400", "401", "403") or status in (401, 403):
         return Failure.CREDENTIALS
     if code == "PreconditionFailed" or status == 412:
         return Failure.CONFLICT

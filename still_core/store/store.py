@@ -71,6 +71,15 @@ class Survey(NamedTuple):
     """Why each damaged manifest can not be read, by its key."""
 
 
+class _Source(NamedTuple):
+    """Content to publish, measured."""
+
+    ref: ObjectRef
+    content: Path | bytes
+    state: tuple[int, int, int] | None
+    """Time of change, size and inode of a file before it was measured; None for bytes."""
+
+
 class Store:
     """Published artefacts below one root. Cheap to make, shared by threads, picklable."""
 
@@ -90,15 +99,26 @@ class Store:
                 `$STILL_CACHE` or `~/.cache/still`.
             cache_limit_bytes: cached objects beyond it are dropped, least recently used first.
             retry: patience with a remote store.
+
+        Raises:
+            ConfigError: no such kind of root, or the system does not let it be looked at.
         """
         self._arguments = (str(root), cache, cache_limit_bytes, retry)
         self._backend = _open_backend(str(root), retry)
         self._clock: float | None = None
         self._verified: set[str] = set()
         self._told_damaged: set[str] = set()
-        self._cache = ReadCache(
-            cache or _default_cache(self._backend), limit_bytes=cache_limit_bytes
-        )
+        try:
+            folder = cache or _default_cache(self._backend)
+        except OSError as error:
+            raise ConfigError(
+                explain(
+                    f"can not look at the store's root ({error.strerror})",
+                    got=str(root),
+                    expected="a folder that this user may enter, or s3://bucket/prefix",
+                )
+            ) from error
+        self._cache = ReadCache(folder, limit_bytes=cache_limit_bytes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, self._arguments
@@ -138,7 +158,8 @@ class Store:
             files: content by path inside the artefact.
             meta: JSON facts kept in the manifest, no part of the digest. `parents`, a list of
                 digests, is what lineage follows.
-            first_wins: where the version exists with other content, return it; else refuse.
+            first_wins: where the version exists whole with other content, return it; where a file
+                of it is lost, publish in its place. Else refuse both.
 
         Returns:
             The handle of what stands under the version now.
@@ -148,24 +169,38 @@ class Store:
         """
         check_name(name), check_version(version)
         check_relpaths(list(files))
-        refs = dict(zip(files, _in_parallel(_measure, list(files.values())), strict=True))
+        measured = dict(zip(files, _in_parallel(_measure, list(files.values())), strict=True))
+        refs = {path: source.ref for path, source in measured.items()}
         manifest = Manifest(name=name, version=version, objects=refs, meta=dict(meta or {}))
-        data = manifest.to_bytes()
+        sources = list({source.ref: source for source in measured.values()}.values())
         existing = self._read_manifest(name, version)
-        if existing is not None and existing.digest != manifest.digest:
-            return self._settle_conflict(existing, manifest, first_wins)
-        sources = {refs[path]: source for path, source in files.items()}
+        stands = existing is not None and existing.digest == manifest.digest
+        if existing is not None and not stands:
+            if not first_wins or self.exists(self.handle_of(existing)):
+                return self._settle_conflict(existing, manifest, first_wins)
+            logger.warning("%s@%s has lost files: it is published anew", name, version)
         crashpoint("before-object")
-        put = self._put_object if existing is None else self._heal_object
-        _in_parallel(put, list(sources.items()))
+        if stands:
+            _in_parallel(self._heal_object, sources)
+            return self.handle_of(manifest)
+        renewed = [
+            source
+            for source, over in zip(sources, _in_parallel(self._put_object, sources), strict=True)
+            if over
+        ]
         crashpoint("after-object")
-        if existing is None:
-            crashpoint("before-manifest")
-            if not self._backend.create(manifest_key(name, version), data):
-                winner = self._require_manifest(name, version)
-                if winner.digest != manifest.digest:
-                    return self._settle_conflict(winner, manifest, first_wins)
-            crashpoint("after-manifest")
+        crashpoint("before-manifest")
+        if not self._write_manifest(manifest, over=existing):
+            winner = self._require_manifest(name, version)
+            if winner.digest != manifest.digest:
+                return self._settle_conflict(winner, manifest, first_wins)
+        crashpoint("after-manifest")
+        # A garbage collection may have looked at an old object just before it was written anew.
+        present = _in_parallel(self._is_present, [source.ref for source in renewed])
+        _in_parallel(
+            self._put_object,
+            [source for source, stays in zip(renewed, present, strict=True) if not stays],
+        )
         return self.handle_of(manifest)
 
     def publish_dir(
@@ -255,10 +290,7 @@ class Store:
         try:
             folder = self._cache.tree(manifest.digest, objects, self._fetch_object)
         except OSError as error:
-            what = f"can not unpack {handle.name} in the local cache ({error})"
-            raise StoreError(
-                explain(what, remedy="free space there, or set STILL_CACHE")
-            ) from error
+            raise _cache_failure(error) from error
         crashpoint("after-fetch")
         return folder
 
@@ -286,7 +318,7 @@ class Store:
                     ref, lambda target: self._download(key, ref, target)
                 )
             elif not is_whole(path, ref):
-                raise _damaged(key, ref, path.lstat().st_size, sha256_of(path))
+                raise _damaged_file(key, ref, path)
         except FileNotFoundError as error:
             raise MissingError(explain("not in the store", got=f"{self.root}/{key}")) from error
         except OSError as error:
@@ -457,7 +489,8 @@ class Store:
 
     def _pointed(self) -> builtins.list[Handle]:
         """Where all pointers lead."""
-        names = [s.key[len("pointers/") : -len(".json")] for s in self._backend.scan("pointers/")]
+        keys = [stat.key for stat in self._backend.scan("pointers/")]
+        names = [key[len("pointers/") : -len(".json")] for key in keys if key.endswith(".json")]
         return [handle for name in names if (handle := self.pointer(name)) is not None]
 
     def _caches(self) -> bool:
@@ -511,10 +544,15 @@ class Store:
 
         def parse(tagged: Tagged) -> tuple[Handle, Tagged]:
             body = unseal(tagged.data, key)
-            uri = f"{self.root}/{manifest_key(body['name'], body['version'])}"
-            handle = Handle(
-                name=body["name"], version=body["version"], uri=uri, digest=body["digest"]
-            )
+            try:
+                handle = Handle(
+                    name=body["name"],
+                    version=body["version"],
+                    uri=f"{self.root}/{manifest_key(body['name'], body['version'])}",
+                    digest=body["digest"],
+                )
+            except KeyError as error:
+                raise CorruptionError(explain(f"{key} is no pointer: it lacks {error}")) from error
             return handle, tagged
 
         try:
@@ -534,30 +572,40 @@ class Store:
                     raise
         raise AssertionError("READS_OF_DAMAGED is at least 1")
 
-    def _put_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
-        ref, source = item
+    def _write_manifest(self, manifest: Manifest, *, over: Manifest | None) -> bool:
+        """Whether it stands now: nothing, or `over`, stood in its place."""
+        key, data = manifest_key(manifest.name, manifest.version), manifest.to_bytes()
+        if over is None:
+            return self._backend.create(key, data)
+        try:
+            standing = self._backend.read(key)
+        except MissingError:  # forgotten meanwhile
+            return self._backend.create(key, data)
+        if _parse(standing, key).digest != over.digest:
+            return False
+        return self._backend.replace(key, data, tag=standing.tag)
+
+    def _put_object(self, source: _Source) -> bool:
+        """Write an object unless it stands; whether an old one may have stood in its place."""
+        ref, content, state = source
         # A small remote object is written at once: asking first costs as much as the put.
         ask = self._backend.is_local or ref.size > SMALL_OBJECT
         found = self._backend.stat(ref.key) if ask else None
         # An old object is written again: a garbage collection that runs now may have doomed it.
-        if found is not None and self._age_s(found) < REUSED_FOR_S and self._holds(ref, source):
-            return
-        if isinstance(source, Path):
-            before = source.stat()
-            self._backend.put(ref.key, source)
-            after = source.stat()
-            if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
-                raise StoreError(explain("the file changed while it was stored", got=str(source)))
-        else:
-            self._backend.put(ref.key, source)
+        if found is not None and self._age_s(found) < REUSED_FOR_S and self._holds(source):
+            return False
+        self._backend.put(ref.key, content)
+        if isinstance(content, Path) and _state(content) != state:
+            raise StoreError(explain("the file changed while it was stored", got=str(content)))
+        return found is not None or not ask
 
-    def _heal_object(self, item: tuple[ObjectRef, Path | bytes]) -> None:
+    def _heal_object(self, source: _Source) -> None:
         """Write an object of a standing version only where it is lost or damaged."""
-        if not self._holds(*item):
-            self._put_object(item)
+        if not self._holds(source):
+            self._put_object(source)
 
-    def _holds(self, ref: ObjectRef, source: Path | bytes) -> bool:
-        return self._backend.holds(ref.key, source, ref.sha256)
+    def _holds(self, source: _Source) -> bool:
+        return self._backend.holds(source.ref.key, source.content, source.ref.sha256)
 
     def _is_present(self, ref: ObjectRef) -> bool:
         found = self._backend.stat(ref.key)
@@ -567,16 +615,19 @@ class Store:
         def check(tagged: Tagged) -> bytes:
             found = hashlib.sha256(tagged.data).hexdigest()
             if len(tagged.data) != ref.size or found != ref.sha256:
-                raise _damaged(ref.key, ref, len(tagged.data), found)
+                raise _damaged(ref.key, ref, f"{len(tagged.data)} bytes, sha256 {found}")
             return tagged.data
 
         return self._read_checked(ref.key, check)
 
     def _object_path(self, ref: ObjectRef) -> Path:
         """The object in the cache, fetched and verified where it is not there."""
-        return self._cache.get(ref) or self._cache.put(
-            ref, lambda target: self._download(ref.key, ref, target)
-        )
+        try:
+            return self._cache.get(ref) or self._cache.put(
+                ref, lambda target: self._download(ref.key, ref, target)
+            )
+        except OSError as error:
+            raise _cache_failure(error) from error
 
     def _download(self, key: str, ref: ObjectRef, target: Path) -> None:
         for attempt in range(READS_OF_DAMAGED):
@@ -585,7 +636,7 @@ class Store:
             if is_whole(target, ref):
                 return
             if self._backend.is_local or attempt + 1 == READS_OF_DAMAGED:
-                raise _damaged(key, ref, target.stat().st_size, sha256_of(target))
+                raise _damaged_file(key, ref, target)
 
     def _fetch_object(self, ref: ObjectRef, target: Path) -> None:
         if not self._caches():
@@ -619,6 +670,10 @@ def _reopen(root: str, cache: Path | None, limit: int, retry: RetryPolicy | None
 
 
 def _open_backend(root: str, retry: RetryPolicy | None) -> Backend:
+    if not root:
+        raise ConfigError(
+            explain("the store's root is empty", expected="a folder or s3://bucket/prefix")
+        )
     if root.startswith("s3://"):
         from still_core.store.s3 import S3Backend
 
@@ -648,19 +703,40 @@ def _same(left: Handle | None, right: Handle | None) -> bool:
     return (left.name, left.version, left.digest) == (right.name, right.version, right.digest)
 
 
-def _measure(source: Path | bytes) -> ObjectRef:
-    if isinstance(source, bytes):
-        return ObjectRef(sha256=hashlib.sha256(source).hexdigest(), size=len(source))
-    if not stat_bits.S_ISREG(os.lstat(source).st_mode):
-        raise DataError(explain("only regular files can be published", got=str(source)))
-    return ObjectRef(sha256=sha256_of(source), size=source.stat().st_size)
+def _measure(content: Path | bytes) -> _Source:
+    if isinstance(content, bytes):
+        digest = hashlib.sha256(content).hexdigest()
+        return _Source(ObjectRef(sha256=digest, size=len(content)), content, None)
+    if not stat_bits.S_ISREG(os.lstat(content).st_mode):
+        raise DataError(explain("only regular files can be published", got=str(content)))
+    state = _state(content)
+    ref = ObjectRef(sha256=sha256_of(content), size=content.stat().st_size)
+    return _Source(ref, content, state)
 
 
-def _damaged(key: str, ref: ObjectRef, size: int, sha256: str) -> CorruptionError:
+def _state(path: Path) -> tuple[int, int, int]:
+    """Differs once the file was written to or replaced."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _cache_failure(error: OSError) -> StoreError:
+    what = f"can not keep files in the local cache ({error})"
+    return StoreError(explain(what, remedy="free space there, or set STILL_CACHE"))
+
+
+def _damaged_file(key: str, ref: ObjectRef, path: Path) -> CorruptionError:
+    found = path.lstat()
+    if not stat_bits.S_ISREG(found.st_mode):
+        return _damaged(key, ref, "no regular file")
+    return _damaged(key, ref, f"{found.st_size} bytes, sha256 {sha256_of(path)}")
+
+
+def _damaged(key: str, ref: ObjectRef, got: str) -> CorruptionError:
     return CorruptionError(
         explain(
             f"{key} is damaged",
-            got=f"{size} bytes, sha256 {sha256}",
+            got=got,
             expected=f"{ref.size} bytes, sha256 {ref.sha256}",
             remedy="remove it from the store and run again: what made it publishes it anew",
         )

@@ -74,6 +74,43 @@ def test_a_forged_manifest_with_a_path_that_is_file_and_folder_is_refused(tmp_pa
         store.fetch(forge(store, {"a": ref, "a/b": ref}))
 
 
+def test_a_manifest_nested_too_deep_is_damaged_and_can_be_set_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    nested = b'{"sha256": "0", "meta": ' + b'{"a":' * 900 + b"1" + b"}" * 901
+    store.backend.put("manifests/x/1.json", nested)
+    with pytest.raises(CorruptionError, match="quarantine"):
+        store.manifests()
+    assert store.quarantine("manifests/x/1.json")
+    assert store.manifests() == []
+
+
+def test_a_pointer_that_lacks_its_fields_is_refused_by_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.backend.put("pointers/LATEST.json", seal({"version": "1"}))
+    with pytest.raises(CorruptionError, match=r"pointers/LATEST\.json is no pointer"):
+        store.pointer("LATEST")
+
+
+def test_a_stray_file_among_the_pointers_does_not_stop_a_collection(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    handle = store.publish("x", "1", {"f": b"hello"})
+    store.backend.put("pointers/.DS_Store", b"\0")
+    store.gc(keep=[handle], min_age_s=0, dry_run=False)
+    assert store.exists(handle)
+
+
+def test_a_pipe_in_the_place_of_an_object_stops_no_fetch(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    handle = store.publish("x", "1", {"f": b"hello"})
+    ref = store.manifest(handle).objects["f"]
+    (tmp_path / ref.key).unlink()
+    os.mkfifo(tmp_path / ref.key)
+    with pytest.raises(CorruptionError, match="no regular file"):
+        store.fetch(handle)
+    with pytest.raises(CorruptionError, match="no regular file"):
+        store.local_copy(ref.key, ref)
+
+
 def test_a_symbolic_link_in_the_place_of_an_object_is_refused(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"hello")

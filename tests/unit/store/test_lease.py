@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from still_core.errors import ConfigError, LeaseError
-from still_core.store import Store
+from still_core.errors import ConfigError, CorruptionError, LeaseError
+from still_core.store import Store, lease
 from still_core.store.document import seal, unseal
 from still_core.store.lease import LeaseState, is_dead_here, this_process
 
@@ -91,6 +91,30 @@ def test_this_process_lives_and_a_reused_pid_is_another() -> None:
     assert is_dead_here(mine.rsplit("/", 1)[0] + "/12345")
     assert not is_dead_here("another-boot/1/2/3")
     assert not is_dead_here("garbage")
+
+
+def test_an_owner_whose_process_can_not_be_looked_at_is_not_called_dead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, machine = this_process(), lease._machine()
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    gone = f"{mine.rsplit('/', 2)[0]}/{ended.pid}/1"
+
+    def hide(*_: object, **__: object) -> str:
+        raise PermissionError
+
+    with monkeypatch.context() as hidden:
+        hidden.setattr(lease, "_machine", lambda: machine)
+        hidden.setattr(Path, "read_text", hide)
+        assert not is_dead_here(mine)
+        assert is_dead_here(gone)
+
+
+def test_a_document_that_is_no_lease_is_refused_by_name(store: Store) -> None:
+    store.backend.put("leases/work.json", seal({"owner": "nobody"}))
+    with pytest.raises(CorruptionError, match=r"leases/work\.json is no lease"):
+        store.lease("work", ttl_s=5, owner="second")
 
 
 def test_a_lease_can_be_waited_for(store: Store) -> None:

@@ -42,6 +42,7 @@ def reply(code: str, status: int) -> ClientError:
         (reply("NoSuchKey", 404), Failure.MISSING),
         (reply("NoSuchBucket", 404), Failure.FATAL),
         (reply("InvalidArgument", 400), Failure.FATAL),
+        (reply("400", 400), Failure.CREDENTIALS),
         (NoCredentialsError(), Failure.CREDENTIALS),
         (EndpointConnectionError(endpoint_url="http://x"), Failure.TRANSIENT),
         (ReadTimeoutError(endpoint_url="http://x"), Failure.TRANSIENT),

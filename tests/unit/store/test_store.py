@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import stat
 from pathlib import Path
 
 import pandas as pd
@@ -16,8 +17,11 @@ from still_core.errors import (
     CorruptionError,
     DataError,
     MissingError,
+    StoreError,
 )
 from still_core.store import Handle, Store
+from still_core.store import store as store_module
+from still_core.store.backend import Tagged
 
 
 @pytest.fixture
@@ -166,6 +170,72 @@ def test_publishing_again_heals_a_rotten_object_of_the_right_size(store: Store, 
         assert store.read_bytes(store.publish(name, "1", {"f": content}), "f") == content
 
 
+def test_a_version_that_lost_a_file_is_published_anew_though_the_content_differs(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = store.publish("x", "1", {"f": b"hello"})
+    store.backend.delete(store.manifest(old).objects["f"].key)
+    with pytest.raises(ConflictError):
+        store.publish("x", "1", {"f": b"other"}, first_wins=False)
+    new = store.publish("x", "1", {"f": b"other"})
+    assert store.read_bytes(new, "f") == b"other"
+    assert "x@1 has lost files" in caplog.text
+    assert store.publish("x", "1", {"f": b"late"}) == new
+
+
+def test_of_two_who_publish_over_a_lost_version_one_wins(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store.publish("x", "1", {"f": b"hello"})
+    store.backend.delete(store.manifest(old).objects["f"].key)
+    other = Store(store.root)
+    won: list[Handle] = []
+    put = store.backend.put
+
+    def put_late(key: str, source: bytes | Path) -> None:
+        put(key, source)
+        won.append(other.publish("x", "1", {"f": b"first"}))
+
+    monkeypatch.setattr(store.backend, "put", put_late)
+    assert store.publish("x", "1", {"f": b"second"}) == won[0]
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+def test_a_file_that_a_collection_takes_while_it_is_published_is_written_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The collection has looked at the old file before it was written anew."""
+    content = b"h" * size
+    key = store.manifest(store.publish("old", "1", {"f": content})).objects["f"].key
+    monkeypatch.setattr(store_module, "REUSED_FOR_S", 0)
+    create = store.backend.create
+
+    def create_late(manifest_key: str, data: bytes) -> bool:
+        store.backend.delete(key)
+        return create(manifest_key, data)
+
+    monkeypatch.setattr(store.backend, "create", create_late)
+    assert store.exists(store.publish("new", "1", {"f": content}))
+
+
+def test_a_file_that_changes_after_it_was_measured_is_not_published(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    read = store.backend.read
+
+    def read_late(key: str) -> Tagged:
+        path.write_bytes(b"other")
+        return read(key)
+
+    with monkeypatch.context() as changing:
+        changing.setattr(store.backend, "read", read_late)
+        with pytest.raises(StoreError, match="changed while it was stored"):
+            store.publish("x", "1", {"f": path})
+    assert store.find("x", "1") is None
+
+
 def test_a_damaged_object_that_is_removed_as_told_is_made_anew(store: Store) -> None:
     handle = store.publish("x", "1", {"f": b"hello"})
     key = store.manifest(handle).objects["f"].key
@@ -215,6 +285,53 @@ def test_a_root_of_an_unknown_kind_or_without_a_bucket_is_refused() -> None:
         Store("gopher://x/y")
     with pytest.raises(ConfigError, match="no bucket"):
         Store("s3://")
+
+
+@pytest.mark.parametrize(
+    ("root", "why"),
+    [("", "is empty"), ("~no-such-user/x", "home"), ("x" * 300, "File name too long")],
+)
+def test_a_root_that_can_not_be_looked_at_is_refused_in_one_line(root: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        Store(root)
+
+
+@pytest.mark.integration
+def test_a_cache_that_can_not_be_written_says_how_to_choose_another(
+    s3_root: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = Store(s3_root, cache=tmp_path / "file")
+    handle = store.publish("x", "1", {"f": b"hello"})
+    with pytest.raises(StoreError, match="set STILL_CACHE"):
+        store.read_bytes(handle, "f")
+
+
+def test_what_another_user_fetched_is_served_though_its_stamp_can_not_be_renewed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = store.publish("x", "1", {"f": b"hello"})
+    store.fetch(handle)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert (store.fetch(handle) / "f").read_bytes() == b"hello"
+    assert store.read_bytes(handle, "f") == b"hello"
+
+
+def test_users_of_one_group_share_the_locks_of_a_folder(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        store = Store(tmp_path)
+        store.fetch(store.publish("x", "1", {"f": b"hello"}))
+        store.lease("work", ttl_s=5, owner="a").release()
+    finally:
+        os.umask(before)
+    locks = [*tmp_path.glob(".locks/*"), *tmp_path.glob(".cache/locks/*")]
+    assert len(locks) >= 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in locks} == {0o664}
 
 
 def test_check_writable_says_why_a_root_can_not_be_used(tmp_path: Path) -> None:
