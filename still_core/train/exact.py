@@ -201,7 +201,8 @@ class ExactTraining:
             "step": int(self.state.global_step),  # type: ignore[attr-defined]
             "scheduler": _plain_state(self.lr_scheduler),  # type: ignore[attr-defined]
             "adam_steps": steps,
-            "metrics": self._history.rows,
+            # A copy: the state is written while the next steps add their rows.
+            "metrics": list(self._history.rows),
         }
         return stage(model, optimizer, rank=self._rank, state=state)
 

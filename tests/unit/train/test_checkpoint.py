@@ -76,6 +76,22 @@ class Keeper:
         write_shard(staging(), self.folder / f"step-{step}")
 
 
+class LateKeeper(Keeper):
+    """Writes a checkpoint once the step after it was taken, as a rank's thread may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.waiting: list[tuple[int, Staged]] = []
+
+    def on_step(self, metrics: dict[str, float], tokens_per_s: float) -> None:
+        while self.waiting:
+            step, staged = self.waiting.pop()
+            write_shard(staged, self.folder / f"step-{step}")
+
+    def on_checkpoint(self, step: int, staging: Callable[[], Staged]) -> None:
+        self.waiting.append((step, staging()))
+
+
 def train(
     model_dir: Path, tmp: Path, keeper: Keeper, resume: Path | None = None, dropout: float = 0.0
 ) -> Any:
@@ -127,6 +143,18 @@ def test_a_resumed_run_ends_with_the_same_bytes_and_the_same_metrics(
     state = dict(trainer.model.named_parameters())
     assert all(torch.equal(state[name], tensor) for name, tensor in end.items())
     assert trainer.metrics == json.loads((saved / "metrics.json").read_text())
+
+
+def test_a_checkpoint_that_is_written_during_the_next_steps_holds_none_of_them(
+    saved: Path, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    train(tiny_model_dir, tmp_path / "trainer", LateKeeper(tmp_path))
+    for step in (2, 4, 6, 8):
+        for name in (SHARD_FILE, PIECES_FILE, RNG_FILE, STATE_FILE):
+            late = tmp_path / f"step-{step}" / name
+            assert late.read_bytes() == (saved / f"step-{step}" / name).read_bytes()
+    resumed = train(tiny_model_dir, tmp_path / "again", Keeper(tmp_path), tmp_path / "step-4")
+    assert resumed.metrics == json.loads((saved / "metrics.json").read_text())
 
 
 def test_an_interrupted_run_leaves_the_checkpoints_of_an_undisturbed_one(
