@@ -12,7 +12,7 @@ from still_core.identity import digest
 from still_core.store.handle import Handle
 from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 
-TRAINING_VERSION = "2026.11.21"
+TRAINING_VERSION = "2026.11.22"
 """Bump when the same inputs would give other weights."""
 
 

@@ -18,6 +18,8 @@ from still_core.train.rows import TokenRow
 
 IGNORED = -100
 """Label of tokens that the loss does not see."""
+_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+"""The recipe's schedules by transformers' names, where "constant" is one without a warm-up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +129,7 @@ def training_arguments(
         output_dir=str(directory),
         max_steps=num_steps,
         learning_rate=learning_rate,
-        lr_scheduler_type=recipe.schedule,
+        lr_scheduler_type=_SCHEDULES[recipe.schedule],
         warmup_steps=math.ceil(recipe.warmup_ratio * num_steps),
         weight_decay=recipe.weight_decay,
         adam_beta1=recipe.adam_beta1,

@@ -133,6 +133,14 @@ def test_preferences_are_learnt(tiny_model_dir: Path, tmp_path: Path) -> None:
     assert metrics[-1]["loss"] < 0.8 * metrics[0]["loss"]
 
 
+def test_a_constant_rate_rises_from_0_first(tiny_model_dir: Path, tmp_path: Path) -> None:
+    rows = some_pairs(16, thought_only=True)
+    chosen = recipe(schedule="constant", warmup_ratio=0.5, learning_rate=1e-4)
+    _, metrics, _ = train(tiny_model_dir, rows, chosen, tmp_path)
+    shares = [row["learning_rate"] / 1e-4 for row in metrics]
+    assert shares == pytest.approx([0.0, 0.5, 1.0, 1.0])
+
+
 @pytest.mark.parametrize("sft_weight", [0.0, 0.3])
 def test_solutions_do_not_matter_to_thought_only_training(
     tiny_model_dir: Path, tmp_path: Path, sft_weight: float

@@ -196,6 +196,23 @@ def test_layout_options_change_nothing_but_rounding(
     assert largest_difference(plain, other) < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("schedule", "after_warmup"),
+    [
+        ("constant", [1.0, 1.0, 1.0]),
+        ("linear", [1.0, 2 / 3, 1 / 3]),
+        ("cosine", [1.0, 0.75, 0.25]),
+    ],
+)
+def test_the_rate_rises_from_0_and_then_follows_the_schedule(
+    tiny_model_dir: Path, tmp_path: Path, schedule: str, after_warmup: list[float]
+) -> None:
+    chosen = recipe(schedule=schedule, warmup_ratio=0.5, learning_rate=1e-3)
+    _, metrics = train(tiny_model_dir, some_rows(24), chosen, tmp_path)
+    shares = [row["learning_rate"] / 1e-3 for row in metrics]
+    assert shares == pytest.approx([0.0, 1 / 3, 2 / 3, *after_warmup])
+
+
 def test_a_step_with_a_gradient_that_is_not_finite_is_left_out_and_counted(
     tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
