@@ -38,6 +38,9 @@ from still_core.train.rows import PairRow, PairRows, TokenRows, tokenise, tokeni
 from still_core.train.sft import Place, sft_schedule, sft_trainer
 from still_core.train.workspace import work_folder
 
+DRIVER_FIRST_S = 60.0
+"""How much longer ranks wait for each other than the driver waits for a step of them: time in which
+it collects their stacks."""
 MAX_SHARD_SIZE = "5GB"
 METRICS_FILE = "metrics.jsonl"
 TRAINING_FILE = "training.json"
@@ -457,13 +460,16 @@ def _set_up(assignment: Assignment, place: Place) -> None:
         # Ray shows each rank its own GPU alone, so every rank's local device is number 0.
         "LOCAL_RANK": "0",
     }
-    # The driver ends ranks that wait for others longer than this.
-    patience = timedelta(seconds=resources.start_timeout_s + resources.stall_timeout_s)
+    # The driver must lose patience first: it names the rank that is stuck, while those that wait
+    # for it know only that they waited.
+    longest_s = resources.start_timeout_s + resources.stall_timeout_s
+    patience = timedelta(seconds=longest_s + DRIVER_FIRST_S)
     torch.distributed.init_process_group(
         backend="cpu:gloo,cuda:nccl" if resources.gpus_per_rank else "gloo",
         rank=place.rank,
         world_size=place.num_ranks,
         store=TCPStore(host, int(port), is_master=False, timeout=patience),
+        timeout=patience,
     )
 
 

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import errno
+import json
+import multiprocessing
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import _world
 
 from still_core.store import Store
 from still_core.train.checkpoint import Piece, Staged
-from still_core.train.rank import Assignment, Event, PartPublished, TrainingRank, _Run
+from still_core.train.launch import DEATH_NOTICE_S, _Attempt
+from still_core.train.rank import (
+    Assignment,
+    Event,
+    PartPublished,
+    TrainingRank,
+    _Run,
+    _set_up,
+    load_model,
+)
 from still_core.train.recipe import TrainResources
 from still_core.train.sft import Place
 from tests.unit.train.test_job import JOB
+
+
+def assigned(store: Store, *, num_ranks: int = 1, master: str = "") -> Assignment:
+    return Assignment(
+        job=JOB,
+        job_digest="job",
+        model_digest="model",
+        store=store,
+        num_ranks=num_ranks,
+        master=master,
+        attempt="a",
+        resume=None,
+        reference=None,
+    )
 
 
 def test_a_published_part_of_a_checkpoint_leaves_no_copy_in_the_work_folder(
@@ -23,19 +51,8 @@ def test_a_published_part_of_a_checkpoint_leaves_no_copy_in_the_work_folder(
 ) -> None:
     store, work, told = Store(tmp_path / "store"), tmp_path / "work", list[Event]()
     work.mkdir()
-    assignment = Assignment(
-        job=JOB,
-        job_digest="job",
-        model_digest="model",
-        store=store,
-        num_ranks=1,
-        master="",
-        attempt="a",
-        resume=None,
-        reference=None,
-    )
     run = _Run(
-        assignment, Place(rank=0, num_ranks=1, resources=TrainResources()), told.append, work
+        assigned(store), Place(rank=0, num_ranks=1, resources=TrainResources()), told.append, work
     )
     weights = torch.ones(2)
     run.on_checkpoint(
@@ -62,3 +79,43 @@ def test_nothing_can_take_the_port_that_the_ranks_were_told_to_meet_at() -> None
     family, host = (socket.AF_INET6, "::") if dual else (socket.AF_INET, "")
     with socket.socket(family) as other, pytest.raises(OSError, match=in_use):
         other.bind((host, port))
+
+
+PATIENT = TrainResources(
+    num_ranks=2, threads_per_rank=1, start_timeout_s=1_000.0, stall_timeout_s=9_000.0
+)
+
+
+def tell_timeouts(rank: int, port: int, model: Path, folder: Path) -> None:
+    """Body of a rank: how long it would wait for the other in each group that both are in, s."""
+    place = Place(rank=rank, num_ranks=2, resources=PATIENT)
+    _set_up(assigned(Store(folder / "store"), num_ranks=2, master=f"127.0.0.1:{port}"), place)
+    load_model(model, place, dtype="float32")
+    cpu = torch.device("cpu")
+    found = [
+        group._get_backend(cpu).options._timeout.total_seconds()
+        for group in _world.pg_map
+        if group.size() > 1
+    ]
+    (folder / f"rank-{rank}").write_text(json.dumps(found))
+
+
+def test_ranks_wait_for_each_other_until_the_driver_has_named_the_stuck_one(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    meeting = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    start = multiprocessing.get_context("spawn").Process
+    ranks = [
+        start(target=tell_timeouts, args=(rank, meeting.port, tiny_model_dir, tmp_path))
+        for rank in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    job = replace(JOB, resources=PATIENT)
+    driver = _Attempt(job, Store(tmp_path), ("m", "j"), None, frozenset(), None, 0, "", False)
+    for rank in range(2):
+        timeouts = json.loads((tmp_path / f"rank-{rank}").read_text())
+        assert timeouts
+        assert min(timeouts) > driver._patience_s() + DEATH_NOTICE_S
