@@ -47,6 +47,7 @@ from still_core.train.rank import (
     TrainingRank,
 )
 from still_core.train.recipe import TrainResources
+from still_core.train.rows import check_table
 
 if TYPE_CHECKING:
     from still_core.store import Store
@@ -82,6 +83,7 @@ def run_job(
 
     Raises:
         ConflictError: another job was published under this name and version.
+        DataError: the table has a row that can not be trained on, or none that can.
         TrainingError: the ranks failed more often than the resources allow, or never started.
         StoreError: the store fails for now; whole checkpoints in it stay for the next try.
     """
@@ -96,6 +98,8 @@ def run_job(
         model = _same_job(store, published, job_digest)
         forget_checkpoints(store, job.checkpoints_name(), newest=0)
         return model
+    # Before any rank starts, let alone reads its weights.
+    check_table(store.read_rows(job.data), pairs=isinstance(job, DpoJob))
     failures, failure = 0, ""
     unused: frozenset[str] = frozenset()
     while True:

@@ -66,6 +66,76 @@ class TokenRows:
     """Reason -> number of rows; rows in = len(rows) + sum(dropped)."""
 
 
+_RENDERED = ("prompt_text", "completion_text")
+_DEMONSTRATION = ("statement", "thought", "solution")
+_RENDERED_PAIR = ("prompt_text", "chosen_text", "rejected_text")
+_PAIR = (
+    "statement",
+    "chosen_thought",
+    "chosen_solution",
+    "rejected_thought",
+    "rejected_solution",
+)
+
+
+def check_table(table: Iterable[Mapping[str, Any]], *, pairs: bool) -> None:
+    """Hold every row to what `tokenise`, or `tokenise_pairs`, reads of it.
+
+    Args:
+        table: of demonstrations or of pairs.
+        pairs: which of them.
+
+    Raises:
+        DataError: a row lacks a column or has no text in one, or two pairs have the same id, by
+            which the reference's log-probs are known.
+    """
+    first: dict[str, int] = {}
+    for number, record in enumerate(table):
+        if pairs:
+            _check_texts(record, number, _RENDERED_PAIR if "prompt_text" in record else _PAIR)
+        else:
+            _check_texts(record, number, _RENDERED if "prompt_text" in record else _DEMONSTRATION)
+        name = _name(record, number)
+        if pairs and first.setdefault(name, number) != number:
+            raise DataError(
+                explain(
+                    f"two pairs have the id {name}",
+                    got=f"rows {first[name]} and {number}",
+                    expected="another id for each pair",
+                    remedy="publish the table with ids of its own",
+                )
+            )
+
+
+def _check_texts(record: Mapping[str, Any], number: int, columns: Sequence[str]) -> None:
+    lacking = [column for column in columns if column not in record]
+    if lacking:
+        raise DataError(
+            explain(
+                f"row {_name(record, number)} has no {' and no '.join(lacking)}",
+                got=f"columns {', '.join(sorted(record))}",
+                expected=", ".join(columns),
+                remedy="publish the table with all of them",
+            )
+        )
+    for column in columns:
+        if not isinstance(record[column], str):
+            raise DataError(
+                explain(
+                    f"row {_name(record, number)} has no text in {column}",
+                    got="null" if record[column] is None else record[column],
+                    expected="text",
+                    remedy="publish the table without the row, or with its text",
+                )
+            )
+
+
+def _name(record: Mapping[str, Any], number: int) -> str:
+    """The row's id; its number where it has none."""
+    found = record.get("id")
+    return str(number if found is None else found)
+
+
 def tokenise(
     table: Iterable[Mapping[str, Any]], tokenizer: Any, *, prompt: str, max_length: int
 ) -> TokenRows:
@@ -79,14 +149,17 @@ def tokenise(
         max_length: longest row in tokens; longer ones are dropped under the reason `too_long`.
 
     Raises:
-        DataError: the tokenizer loses a part of a response, or has no end-of-sequence token.
+        DataError: `check_table` refuses the table; the tokenizer loses a part of a response, or has
+            no end-of-sequence token.
     """
     if tokenizer.eos_token_id is None:
         raise DataError(explain("the tokenizer has no end-of-sequence token", expected="eos_token"))
+    table = list(table)
+    check_table(table, pairs=False)
     rows: list[TokenRow] = []
     dropped: Counter[str] = Counter()
     for number, record in enumerate(table):
-        name = str(record.get("id", number))
+        name = _name(record, number)
         prompt_text, completion_text = _texts(record, tokenizer, prompt)
         prompt_ids = encode(tokenizer, prompt_text)
         response_ids = encode(tokenizer, completion_text)
@@ -121,12 +194,14 @@ def tokenise_pairs(
             responses; else all tokens of both.
 
     Raises:
-        DataError: the tokenizer loses a part of a response.
+        DataError: `check_table` refuses the table, or the tokenizer loses a part of a response.
     """
+    table = list(table)
+    check_table(table, pairs=True)
     rows: list[PairRow] = []
     dropped: Counter[str] = Counter()
     for number, record in enumerate(table):
-        name = str(record.get("id", number))
+        name = _name(record, number)
         prompt_text, chosen_text, rejected_text = _pair_texts(record, tokenizer, prompt)
         prompt_ids = tuple(encode(tokenizer, prompt_text))
         chosen_ids, chosen_mask = _target(name, tokenizer, chosen_text, thought_only)
@@ -181,39 +256,35 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 
 def _texts(record: Mapping[str, Any], tokenizer: Any, prompt_name: str) -> tuple[str, str]:
     if "prompt_text" in record:
-        return str(record["prompt_text"]), str(record["completion_text"])
-    from still_core.responses.prompts import prompt, render_demonstration
-    from still_core.responses.response import Demonstration
+        return record["prompt_text"], record["completion_text"]
+    from still_core.responses.prompts import prompt
+    from still_core.responses.response import Response
 
-    rendered = render_demonstration(
-        prompt(prompt_name), Demonstration.from_row(dict(record)), tokenizer
+    asked = prompt(prompt_name)
+    response = Response(thought=record["thought"], solution=record["solution"])
+    return (
+        asked.render(record["statement"], tokenizer),
+        asked.render_completion(response, tokenizer),
     )
-    return rendered.prompt_text, rendered.completion_text
 
 
 def _pair_texts(
     record: Mapping[str, Any], tokenizer: Any, prompt_name: str
 ) -> tuple[str, str, str]:
     if "prompt_text" in record:
-        return (
-            str(record["prompt_text"]),
-            str(record["chosen_text"]),
-            str(record["rejected_text"]),
-        )
+        return record["prompt_text"], record["chosen_text"], record["rejected_text"]
     from still_core.responses.prompts import prompt
     from still_core.responses.response import Response
 
     asked = prompt(prompt_name)
     chosen, rejected = (
         asked.render_completion(
-            Response(
-                thought=str(record[f"{side}_thought"]), solution=str(record[f"{side}_solution"])
-            ),
+            Response(thought=record[f"{side}_thought"], solution=record[f"{side}_solution"]),
             tokenizer,
         )
         for side in ("chosen", "rejected")
     )
-    return asked.render(str(record["statement"]), tokenizer), chosen, rejected
+    return asked.render(record["statement"], tokenizer), chosen, rejected
 
 
 def check_nothing_lost(name: str, tokenizer: Any, ids: Sequence[int], text: str) -> None:

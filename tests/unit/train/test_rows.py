@@ -76,8 +76,8 @@ def test_a_response_without_the_end_token_is_refused(tokenizer: Any) -> None:
         tokenise([text_row("12")], tokenizer, prompt="bare", max_length=99)
 
 
-def pair(chosen: str, rejected: str) -> dict[str, str]:
-    return {"id": "p", "prompt_text": "1+2?\n", "chosen_text": chosen, "rejected_text": rejected}
+def pair(chosen: str, rejected: str, name: str = "p") -> dict[str, Any]:
+    return {"id": name, "prompt_text": "1+2?\n", "chosen_text": chosen, "rejected_text": rejected}
 
 
 def test_the_thought_target_ends_with_the_closing_mark_in_both_responses(tokenizer: Any) -> None:
@@ -105,7 +105,69 @@ def test_a_truncated_thought_is_target_as_a_whole(tokenizer: Any) -> None:
 
 def test_equal_and_over_long_pairs_are_dropped_and_counted(tokenizer: Any) -> None:
     same = pair(THOUGHT + SOLUTION, THOUGHT + SOLUTION)
-    long = pair(THOUGHT + SOLUTION, "9" * 100 + "<|im_end|>")
+    long = pair(THOUGHT + SOLUTION, "9" * 100 + "<|im_end|>", name="q")
     rows = tokenise_pairs([same, long], tokenizer, prompt="bare", max_length=90, thought_only=False)
     assert rows.rows == []
     assert rows.dropped == {"equal_responses": 1, "too_long": 1}
+
+
+NOT_A_NUMBER = float("nan")  # a null, as pandas reads it
+SPOKEN = {"statement": "1+2?", "thought": "1 and 2 is 3", "solution": "3"}
+SPOKEN_PAIR = {
+    "statement": "1+2?",
+    "chosen_thought": "1 and 2 is 3",
+    "chosen_solution": "3",
+    "rejected_thought": "1 and 2 is 4",
+    "rejected_solution": "4",
+}
+
+
+@pytest.mark.parametrize("good", [text_row(), {"id": "a", **SPOKEN}], ids=["rendered", "spoken"])
+@pytest.mark.parametrize("bad", [None, NOT_A_NUMBER, 3])
+def test_a_row_without_one_of_its_texts_is_refused_by_name(
+    tokenizer: Any, good: dict[str, Any], bad: object
+) -> None:
+    tokenise([good], tokenizer, prompt="bare", max_length=999)
+    for column in set(good) - {"id"}:
+        table = [good, {**good, "id": "b", column: bad}]
+        with pytest.raises(DataError, match=f"row b has no text in {column}: .*expected text"):
+            tokenise(table, tokenizer, prompt="bare", max_length=999)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [pair(THOUGHT + SOLUTION, SOLUTION), {"id": "p", **SPOKEN_PAIR}],
+    ids=["rendered", "spoken"],
+)
+@pytest.mark.parametrize("bad", [None, NOT_A_NUMBER, 3])
+def test_a_pair_without_one_of_its_texts_is_refused_by_name(
+    tokenizer: Any, good: dict[str, Any], bad: object
+) -> None:
+    fields: dict[str, Any] = {"prompt": "bare", "max_length": 999, "thought_only": True}
+    tokenise_pairs([good], tokenizer, **fields)
+    for column in set(good) - {"id"}:
+        table = [good, {**good, "id": "b", column: bad}]
+        with pytest.raises(DataError, match=f"row b has no text in {column}: .*expected text"):
+            tokenise_pairs(table, tokenizer, **fields)
+
+
+def test_a_table_without_a_column_is_refused_with_those_that_it_has(tokenizer: Any) -> None:
+    for table, lacking in (
+        ([{"id": "b", "prompt_text": "1+2?"}], "completion_text"),
+        ([{"id": "b", "statement": "1+2?"}], "thought and no solution"),
+    ):
+        with pytest.raises(DataError, match=f"row b has no {lacking}: got 'columns id, "):
+            tokenise(table, tokenizer, prompt="bare", max_length=99)
+    with pytest.raises(DataError, match=r"row 0 has no statement and no .*rejected_solution: got"):
+        tokenise_pairs(
+            [{"problem": "1+2?"}], tokenizer, prompt="bare", max_length=99, thought_only=True
+        )
+
+
+def test_two_pairs_with_one_id_are_refused(tokenizer: Any) -> None:
+    table = [pair(THOUGHT + SOLUTION, SOLUTION, name=name) for name in ("p", "q", "p")]
+    with pytest.raises(DataError, match=r"two pairs have the id p: got 'rows 0 and 2'"):
+        tokenise_pairs(table, tokenizer, prompt="bare", max_length=999, thought_only=True)
+    without = [{**row, "id": None} for row in table]
+    rows = tokenise_pairs(without, tokenizer, prompt="bare", max_length=999, thought_only=True)
+    assert [row.id for row in rows.rows] == ["0", "1", "2"]
