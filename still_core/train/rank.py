@@ -34,7 +34,14 @@ from still_core.train.dpo import dpo_schedule, dpo_trainer, reference_logprobs
 from still_core.train.exact import Schedule, write_metrics
 from still_core.train.job import DpoJob, SftJob
 from still_core.train.recipe import DpoTarget
-from still_core.train.rows import PairRow, PairRows, TokenRows, tokenise, tokenise_pairs
+from still_core.train.rows import (
+    PairRow,
+    PairRows,
+    TokenRows,
+    check_rows_are_left,
+    tokenise,
+    tokenise_pairs,
+)
 from still_core.train.sft import Place, sft_schedule, sft_trainer
 from still_core.train.workspace import work_folder
 
@@ -258,6 +265,7 @@ class _Run:
             return self._dpo_trainer(job, model, tokenizer)
         table = self.store.read_rows(job.demonstrations)
         rows = tokenise(table, tokenizer, prompt=job.prompt, max_length=job.sft.max_length)
+        check_rows_are_left(rows, field="sft.max_length", max_length=job.sft.max_length)
         schedule = sft_schedule(
             rows.rows, job.sft, seed=job.seed, place=self.place, pad_id=_pad_id(tokenizer)
         )
@@ -284,6 +292,7 @@ class _Run:
             max_length=job.dpo.max_length,
             thought_only=job.dpo.target is DpoTarget.THOUGHT,
         )
+        check_rows_are_left(rows, field="dpo.max_length", max_length=job.dpo.max_length)
         reference: dict[str, tuple[float, float]] = {}
         schedule = dpo_schedule(
             rows.rows, job.dpo, seed=job.seed, place=self.place, pad_id=pad_id, reference=reference

@@ -224,6 +224,34 @@ def tokenise_pairs(
     return PairRows(rows=rows, dropped=dict(sorted(dropped.items())))
 
 
+def check_rows_are_left(rows: TokenRows | PairRows, *, field: str, max_length: int) -> None:
+    """Refuse a job whose rows were all dropped.
+
+    Args:
+        rows: what is left, and what was dropped by reason.
+        field: of the recipe, with the longest row: `sft.max_length` or `dpo.max_length`.
+        max_length: its value, in tokens.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    if rows.rows:
+        return
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.items())
+    raise DataError(
+        explain(
+            "no rows to train on",
+            got=f"{sum(rows.dropped.values())} rows, dropped: {reasons or 'none'}",
+            expected=f"rows of at most {max_length} tokens ({field})",
+            remedy=(
+                f"raise {field}"
+                if "too_long" in rows.dropped
+                else "look at the funnel of the refinement steps"
+            ),
+        )
+    )
+
+
 def _target(
     name: str, tokenizer: Any, text: str, thought_only: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:

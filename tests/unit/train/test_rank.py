@@ -14,8 +14,11 @@ import pytest
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import _world
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from still_core.errors import DataError
 from still_core.store import Store
+from still_core.train import DpoJob, DpoRecipe, SftJob, SftRecipe
 from still_core.train.checkpoint import Piece, Staged
 from still_core.train.launch import DEATH_NOTICE_S, _Attempt
 from still_core.train.rank import (
@@ -79,6 +82,49 @@ def test_nothing_can_take_the_port_that_the_ranks_were_told_to_meet_at() -> None
     family, host = (socket.AF_INET6, "::") if dual else (socket.AF_INET, "")
     with socket.socket(family) as other, pytest.raises(OSError, match=in_use):
         other.bind((host, port))
+
+
+def test_a_job_whose_rows_are_all_dropped_says_what_dropped_them(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    store, end = Store(tmp_path), "<|im_end|>"
+    texts = [{"prompt_text": "1+2?", "completion_text": "9" * 50 + end}] * 3
+    sides = {"prompt_text": "1+2?", "chosen_text": "3" + end}
+    pairs = [
+        {"id": "a", **sides, "rejected_text": "3" + end},
+        {"id": "b", **sides, "rejected_text": "9" * 50 + end},
+    ]
+    sft = replace(
+        JOB,
+        model=tiny_model_dir,
+        demonstrations=store.publish_table("demos", "v1", texts),
+        sft=SftRecipe(max_length=40, dtype="float32"),
+    )
+    dpo = DpoJob(
+        model=tiny_model_dir,
+        pairs=store.publish_table("pairs", "v1", pairs),
+        prompt="bare",
+        dpo=DpoRecipe(max_length=40, dtype="float32"),
+        seed=0,
+        name="m1",
+        version="v1",
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+
+    def start(job: SftJob | DpoJob) -> None:
+        place = Place(rank=0, num_ranks=1, resources=TrainResources())
+        run = _Run(replace(assigned(store), job=job), place, list[Event]().append, tmp_path)
+        run._trainer(AutoModelForCausalLM.from_pretrained(tiny_model_dir), tokenizer)
+
+    for job, told in (
+        (sft, r"got '3 rows, dropped: 3 too_long', .* 40 tokens \(sft.max_length\); raise sft"),
+        (dpo, r"got '2 rows, dropped: 1 equal_responses, 1 too_long', .*; raise dpo.max_length"),
+    ):
+        with pytest.raises(DataError, match=told):
+            start(job)
+    none = replace(sft, demonstrations=store.publish_table("none", "v1", texts[:0]))
+    with pytest.raises(DataError, match=r"got '0 rows, .*; look at the funnel"):
+        start(none)
 
 
 PATIENT = TrainResources(
