@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ class Shown:
 
 
 def table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> Shown:
-    """A table; cells are cut at `MAX_CELL` characters."""
+    """A table; cells are cut at `MAX_CELL` characters, figures that are not finite are null."""
     data = [{name: _cell(value) for name, value in row.items()} for row in rows]
-    return Shown(key=key, type="table", data=json.dumps(data), description=description)
+    text = json.dumps(data, allow_nan=False)
+    return Shown(key=key, type="table", data=text, description=description)
 
 
 def markdown(key: str, text: str, description: str) -> Shown:
@@ -40,7 +42,7 @@ def markdown(key: str, text: str, description: str) -> Shown:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
-        return None if value != value else round(value, 4)
+        return round(value, 4) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
         return value
     text = str(value)

@@ -170,8 +170,11 @@ class Curve:
 
     @classmethod
     def from_metrics(cls, model: str, rows: Iterable[Mapping[str, Any]]) -> Curve:
-        """From the rows of a `metrics.jsonl`; those without a loss are passed over."""
-        logged = [row for row in rows if row.get("loss") is not None and "step" in row]
+        """From the rows of a `metrics.jsonl`; those without a loss are passed over.
+
+        A loss of null was not finite.
+        """
+        logged = [row for row in rows if "loss" in row and "step" in row]
         with_rate = bool(logged) and all("learning_rate" in row for row in logged)
         return cls(
             model=model,
@@ -184,7 +187,7 @@ class Curve:
 
 
 def _finite(value: Any) -> float | None:
-    return float(value) if math.isfinite(float(value)) else None
+    return None if value is None or not math.isfinite(float(value)) else float(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

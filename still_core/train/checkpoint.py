@@ -175,7 +175,11 @@ def _whole(tensor: torch.Tensor) -> Piece:
 
 
 def write_shard(staged: Staged, directory: Path) -> None:
-    """Write one rank's files; the same state gives the same bytes."""
+    """Write one rank's files; the same state gives the same bytes.
+
+    Raises:
+        ValueError: a fact of the state is NaN or infinite, which JSON has no word for.
+    """
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -186,7 +190,7 @@ def write_shard(staged: Staged, directory: Path) -> None:
         (PIECES_FILE, {"format": FORMAT, "pieces": pieces}),
         (STATE_FILE, staged.state),
     ):
-        (directory / name).write_text(json.dumps(facts, sort_keys=True))
+        (directory / name).write_text(json.dumps(facts, sort_keys=True, allow_nan=False))
 
 
 # ----------------------------------------------------------------------------------------- find

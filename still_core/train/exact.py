@@ -79,7 +79,8 @@ class StepLoader:
 class History:
     """Metrics of every step so far; part of the checkpoint, so that a resumed run's are whole."""
 
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[str, float | None]] = field(default_factory=list)
+    """None for a figure that is NaN or infinite: JSON has neither."""
     skipped_in_a_row: int = 0
 
 
@@ -101,8 +102,8 @@ class ExactTraining:
             self._history.skipped_in_a_row = sum(1 for _ in skipped)
 
     @property
-    def metrics(self) -> list[dict[str, float]]:
-        """One row per step, the steps before a resume included."""
+    def metrics(self) -> list[dict[str, float | None]]:
+        """One row per step, the steps before a resume included; None for what was not finite."""
         return self._history.rows
 
     # -- hooks of transformers.Trainer ---------------------------------------------------------
@@ -149,6 +150,9 @@ class ExactTraining:
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)  # type: ignore[misc]
         if "loss" in logs:
+            # The trainer starts a step's sum by subtracting the last one from itself: once not
+            # finite, it would stay so in all later steps.
+            self._tr_loss.zero_()  # type: ignore[attr-defined]
             self._after_step(logs)
 
     # -- our own --------------------------------------------------------------------------------
@@ -166,7 +170,9 @@ class ExactTraining:
         if "mean_token_accuracy" in logs:
             row["token_accuracy"] = float(logs["mean_token_accuracy"])
         row |= {key: float(logs[key]) for key in PREFERENCE_METRICS if key in logs}
-        self._history.rows.append(row)
+        self._history.rows.append(
+            {key: value if math.isfinite(value) else None for key, value in row.items()}
+        )
         self._check_progress(step)
         now = time.perf_counter()
         rate = row["tokens"] / max(now - self._step_started, 1e-9)
@@ -246,8 +252,13 @@ def _plain_state(scheduler: Any) -> dict[str, Any]:
     }
 
 
-def write_metrics(rows: Sequence[dict[str, float]], path: Path) -> None:
-    """One JSON object per line; figures that do not depend on the clock."""
+def write_metrics(rows: Sequence[dict[str, float | None]], path: Path) -> None:
+    """One JSON object per line; figures that do not depend on the clock.
+
+    Raises:
+        ValueError: a figure is NaN or infinite.
+    """
     import json
 
-    path.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+    lines = [json.dumps(row, sort_keys=True, allow_nan=False) for row in rows]
+    path.write_text("".join(f"{line}\n" for line in lines))

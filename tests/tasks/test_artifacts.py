@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from markdown_it import MarkdownIt
 
 from still_core.store import Store
 from still_core.store.bundle import publish_tables
-from tasks.artifacts import Shown
+from tasks.artifacts import Shown, table
 from tasks.demonstrations import show_drafts
 from tasks.explore import show_exploration
 
@@ -46,3 +48,12 @@ def test_a_hostile_draft_can_not_close_its_fence(tmp_path: Path) -> None:
     draft = {**row, "defect": "", "text": HOSTILE}
     handle = publish_tables(store, "drafts", "1", {"drafts": [draft], "funnel": []})
     check_is_shown_as_text(tokens_of(list(show_drafts(store, handle)), "sample-drafts"))
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), -float("inf")])
+def test_a_figure_that_is_not_finite_is_null_in_a_table(figure: float) -> None:
+    def refuse(constant: str) -> float:
+        raise AssertionError(f"{constant} is no JSON")
+
+    shown = table("curve", [{"step": 1, "grad_norm": figure}], "Curve")
+    assert json.loads(shown.data, parse_constant=refuse) == [{"step": 1, "grad_norm": None}]

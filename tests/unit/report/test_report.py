@@ -367,8 +367,11 @@ def test_a_funnel_that_loses_rows_is_refused() -> None:
         FunnelTable(name="D_0", steps=(step,))
 
 
-def test_a_diverged_run_is_shown_as_such_and_still_renders(report: ReportData) -> None:
-    rows = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": float("nan")}, {"train_runtime": 3}]
+@pytest.mark.parametrize("diverged", [None, float("nan"), float("inf")])
+def test_a_diverged_run_is_shown_as_such_and_still_renders(
+    report: ReportData, diverged: float | None
+) -> None:
+    rows = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": diverged}, {"train_runtime": 3}]
     curve = Curve.from_metrics("M_1 $\\frac{", rows)
     assert curve.loss == (2.0, None)
     assert "1 not finite" in curve_markdown(curve)

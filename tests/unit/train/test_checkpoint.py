@@ -19,6 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTTrainer
 
 from still_core.errors import CheckpointError, CorruptionError, StoreError
 from still_core.store import Handle, Store
@@ -41,6 +42,7 @@ from still_core.train.checkpoint import (
     restore,
     write_shard,
 )
+from still_core.train.exact import write_metrics
 from still_core.train.launch import latest_checkpoint
 from still_core.train.recipe import SftRecipe, TrainResources
 from still_core.train.rows import TokenRow
@@ -155,6 +157,37 @@ def test_a_checkpoint_that_is_written_during_the_next_steps_holds_none_of_them(
             assert late.read_bytes() == (saved / f"step-{step}" / name).read_bytes()
     resumed = train(tiny_model_dir, tmp_path / "again", Keeper(tmp_path), tmp_path / "step-4")
     assert resumed.metrics == json.loads((saved / "metrics.json").read_text())
+
+
+def refuse(constant: str) -> float:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan")])
+def test_a_step_without_finite_figures_is_null_with_and_without_a_resume(
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    compute_loss = SFTTrainer.compute_loss
+
+    def poison(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = compute_loss(self, *args, **kwargs)
+        return loss * factor if self.state.global_step == 2 else loss
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", poison)
+    whole = train(tiny_model_dir, tmp_path / "trainer", Keeper(tmp_path))
+    resumed = train(tiny_model_dir, tmp_path / "again", Keeper(tmp_path), tmp_path / "step-4")
+    assert [row["skipped"] for row in whole.metrics] == [0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert [row["step"] for row in whole.metrics if row["loss"] is None] == [3]
+    assert [row["step"] for row in whole.metrics if row["grad_norm"] is None] == [3]
+    assert resumed.metrics == whole.metrics
+    for number, trainer in enumerate((whole, resumed)):
+        write_metrics(trainer.metrics, tmp_path / f"metrics-{number}")
+    text = (tmp_path / "metrics-0").read_text()
+    assert text == (tmp_path / "metrics-1").read_text()
+    lines = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+    assert lines == whole.metrics
+    state = (tmp_path / "step-4" / STATE_FILE).read_text()
+    assert json.loads(state, parse_constant=refuse)["metrics"] == whole.metrics[:4]
 
 
 def test_an_interrupted_run_leaves_the_checkpoints_of_an_undisturbed_one(
