@@ -10,6 +10,7 @@ from pathlib import Path
 from still_core.errors import ConfigError, explain
 from still_core.identity import digest
 from still_core.store.handle import Handle
+from still_core.train.model_folder import PATTERNS
 from still_core.train.recipe import DpoRecipe, SftRecipe, TrainResources
 
 TRAINING_VERSION = "2026.11.22"
@@ -109,9 +110,7 @@ def folder_digest(directory: Path) -> str:
         ConfigError: the folder has no config or no safetensors weights.
     """
     kept = sorted(
-        path
-        for path in directory.glob("*")
-        if path.suffix in {".safetensors", ".json", ".jinja", ".txt"} and path.is_file()
+        path for pattern in PATTERNS for path in directory.glob(pattern) if path.is_file()
     )
     names = {path.name for path in kept}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from still_core.store.handle import Handle
 from still_core.train import DpoJob, DpoRecipe, SftJob, SftRecipe, TrainResources
 from still_core.train.checkpoint import forget_checkpoints
 from still_core.train.job import folder_digest
+from still_core.train.model_folder import PATTERNS
 
 DATA = Handle(name="d", version="v", uri="u", digest="data")
 MODEL = Handle(name="m", version="v", uri="u", digest="model")
@@ -72,6 +74,18 @@ def test_a_folder_is_known_by_its_bytes(tiny_model_dir: Path, tmp_path: Path) ->
     assert folder_digest(other) == folder_digest(tiny_model_dir)
     (other / "config.json").write_text((other / "config.json").read_text() + " ")
     assert folder_digest(other) != folder_digest(tiny_model_dir)
+
+
+def test_every_file_that_is_fetched_with_a_model_is_part_of_its_identity(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    known = {folder_digest(tiny_model_dir)}
+    for pattern in PATTERNS:
+        folder = tmp_path / pattern[2:]
+        shutil.copytree(tiny_model_dir, folder)
+        (folder / pattern.replace("*", "one-more")).write_bytes(b"of the model")
+        known.add(folder_digest(folder))
+    assert len(known) == 1 + len(PATTERNS)
 
 
 def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
