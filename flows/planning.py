@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from flows.still_2 import still_2
 from still_core.errors import ConfigError
 from still_core.recipes.recipe import Resources, Still2Recipe
 from still_core.train.memory import plan_memory
+from still_core.train.model_folder import read_config
 from still_core.train.recipe import DpoRecipe, SftRecipe
 from tasks.planning import PlannedStage, planning
 from tasks.preflight import preflight
@@ -132,8 +132,5 @@ def _model_config(model: str) -> Mapping[str, Any] | str:
         from still_core.miniature import backbone_directory
 
         model = str(backbone_directory())
-    config = Path(model).expanduser() / "config.json"
-    if config.is_file():
-        fields: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-        return fields
-    return model
+    folder = Path(model).expanduser()
+    return read_config(folder) if (folder / "config.json").is_file() else model

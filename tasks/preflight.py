@@ -234,11 +234,9 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
 
 def check_positions(engine: EngineRecipe, folder: Path) -> None:
     """Refuse a context longer than the model was made for; scaled positions are the engine's."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise ConfigError(
-            explain(f"{folder}/config.json is no model's", got=config, expected="a mapping of keys")
-        )
+    from still_core.train.model_folder import read_config
+
+    config = read_config(folder)
     positions = config.get("max_position_embeddings")
     scaled = '"factor"' in json.dumps([config.get("rope_scaling"), config.get("rope_parameters")])
     if engine.kind == "openai" or not isinstance(positions, int) or scaled:

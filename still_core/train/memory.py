@@ -88,28 +88,30 @@ class Shape:
         """From the fields of a `config.json`.
 
         Raises:
-            ConfigError: a field is missing, or the model is no dense Qwen2 or Llama.
+            ConfigError: a field is missing or no size, or the model is no dense Qwen2 or Llama.
         """
+        # It may come out of a file that somebody wrote by hand.
+        if not isinstance(config, Mapping):
+            raise ConfigError(
+                explain("no model config", got=config, expected="a mapping of field to value")
+            )
         kind = config.get("model_type", "qwen2")
-        if kind not in {"qwen2", "llama"}:
+        if kind not in ("qwen2", "llama"):
             raise ConfigError(
                 explain("no memory plan for this architecture", got=kind, expected="qwen2 or llama")
             )
-        try:
-            heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
-            return cls(
-                vocabulary=int(config["vocab_size"]),
-                hidden=hidden,
-                intermediate=int(config["intermediate_size"]),
-                layers=int(config["num_hidden_layers"]),
-                heads=heads,
-                kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_size=int(config.get("head_dim") or hidden // heads),
-                tied=bool(config.get("tie_word_embeddings", False)),
-                attention_bias=kind == "qwen2",
-            )
-        except KeyError as missing:
-            raise ConfigError(explain("model config lacks a field", expected=missing)) from missing
+        heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+        return cls(
+            vocabulary=_size(config, "vocab_size"),
+            hidden=hidden,
+            intermediate=_size(config, "intermediate_size"),
+            layers=_size(config, "num_hidden_layers"),
+            heads=heads,
+            kv_heads=_size(config, "num_key_value_heads", heads),
+            head_size=_size(config, "head_dim", max(hidden // heads, 1)),
+            tied=bool(config.get("tie_word_embeddings", False)),
+            attention_bias=kind == "qwen2",
+        )
 
     def layer_parameters(self) -> int:
         """Of one decoder layer."""
@@ -212,7 +214,7 @@ def plan_memory(
         mfu: share of the peak that the job is expected to reach, in (0, 1].
 
     Raises:
-        ConfigError: unknown model name or architecture.
+        ConfigError: unknown model name or architecture, or a field that is no size.
     """
     shape = Shape.of(_config(model_config))
     ranks, element = resources.num_ranks, 2 if recipe.dtype == "bfloat16" else 4
@@ -240,6 +242,23 @@ def plan_memory(
         gpu_hours=hours,
         mfu=mfu,
     )
+
+
+def _size(config: Mapping[str, Any], field: str, default: int | None = None) -> int:
+    """A size of the model; `default` where it is absent or null."""
+    found = config.get(field)
+    if found is None and default is not None:
+        return default
+    if type(found) is not int or found < 1:
+        raise ConfigError(
+            explain(
+                f"model config: {field} is no size",
+                got=("null" if field in config else "nothing") if found is None else found,
+                expected="a whole number of 1 or more",
+                remedy="mend config.json",
+            )
+        )
+    return found
 
 
 def _config(model: Mapping[str, Any] | str) -> Mapping[str, Any]:

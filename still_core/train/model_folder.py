@@ -65,6 +65,19 @@ def check_model_folder(folder: Path) -> None:
         _check_index(folder, path)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The fields of a model's `config.json`.
+
+    Raises:
+        ConfigError: it can not be read, or is no JSON object.
+    """
+    path = folder / "config.json"
+    fields = _json(path)
+    if not isinstance(fields, dict):
+        raise ConfigError(explain(f"{path} is no model's", got=fields, expected="a JSON object"))
+    return fields
+
+
 def model_files(folder: Path) -> dict[str, Path]:
     """The files that make the model, by name: pickles and programs beside them stay behind.
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from flows.planning import cost_lines
 from still_core.recipes.loading import load_recipe, load_resources
 
@@ -46,3 +50,23 @@ def test_a_run_without_gpus_has_no_gpu_hours_of_exploration() -> None:
     text = costs("miniature")
     assert "million tokens\n" in text
     assert "tokens/s per GPU" not in text
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("{not json", "config.json can not be read: Expecting property name"),
+        ("null", "config.json is no model's: expected a JSON object"),
+        ("[1, 2]", "config.json is no model's: got [1, 2], expected a JSON object"),
+        ("{}", "num_attention_heads is no size: got 'nothing', expected a whole number"),
+        ('{"num_attention_heads": 0}', "num_attention_heads is no size: got 0, expected"),
+        ('{"num_attention_heads": null}', "num_attention_heads is no size: got 'null', expected"),
+    ],
+)
+def test_a_model_config_that_can_not_be_used_costs_one_line_and_no_traceback(
+    config: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+    lines = costs("miniature", f"backbone.model={tmp_path}").splitlines()
+    (line,) = (one for one in lines if one.startswith("no memory plan: "))
+    assert said in line

@@ -126,6 +126,33 @@ def test_an_unknown_model_or_architecture_is_refused() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads is no size: got 0, expected a whole"),
+        ({"num_attention_heads": None}, "num_attention_heads is no size: got 'null', expected"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is no size: got 0, expected"),
+        ({"hidden_size": "abc"}, "hidden_size is no size: got 'abc', expected"),
+        ({"vocab_size": 9.5}, "vocab_size is no size: got 9.5, expected"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is no size: got True, expected"),
+        ({"intermediate_size": [1]}, r"intermediate_size is no size: got \[1\], expected"),
+        ({"model_type": ["qwen2"]}, r"no memory plan for .* got \['qwen2'\], expected qwen2 or"),
+    ],
+)
+def test_a_config_that_nothing_can_be_planned_from_is_refused_by_field(
+    changes: dict[str, object], said: str
+) -> None:
+    config = {**KNOWN_MODELS["Qwen/Qwen2.5-7B-Instruct"], "num_key_value_heads": None}
+    Shape.of(config)
+    with pytest.raises(ConfigError, match=said):
+        plan_memory({**config, **changes}, SftRecipe(), TrainResources())
+
+
+def test_a_config_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no model config: got \[1\], expected a mapping"):
+        Shape.of([1])  # type: ignore[arg-type]
+
+
 def test_planning_loads_no_torch() -> None:
     code = (
         "import sys; import still_core.train;"
