@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from still_core.errors import ConfigError, StillError, explain
 from still_core.problems.recipe import SourceSpec
@@ -172,10 +172,16 @@ def _fingerprint_into(problems: dict[str, str], paths: list[str]) -> None:
 
 def _check_backbone(recipe: Still2Recipe, faults: Faults) -> None:
     """Hold the recipe against the model's tokenizer and positions, where it lies here."""
+    from still_core.train.model_folder import read_config
+
     asked = prompt(recipe.backbone.prompt)
     codecs: list[Codec] = []
     if (folder := local_folder(recipe.backbone.model)) is not None:
-        faults.passes(lambda: check_positions(recipe.engine, folder))
+        configs: list[dict[str, Any]] = []
+        faults.passes(lambda: configs.append(read_config(folder)))
+        for config in configs:
+            for field, length in _longest_sequences(recipe).items():
+                faults.passes(partial(check_positions, field, length, folder, config))
         faults.passes(lambda: asked.check_template(read_chat_template(folder)))
         faults.passes(lambda: codecs.append(read_codec(folder)))
     codec = codecs[0] if codecs else None
@@ -232,22 +238,38 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
         )
 
 
-def check_positions(engine: EngineRecipe, folder: Path) -> None:
-    """Refuse a context longer than the model was made for; scaled positions are the engine's."""
-    from still_core.train.model_folder import read_config
+def _longest_sequences(recipe: Still2Recipe) -> dict[str, int]:
+    """Tokens of the longest sequence that the model is given somewhere, by the field that says so;
+    an endpoint has limits of its own."""
+    found = {"sft.max_length": recipe.sft.max_length}
+    if recipe.engine.kind != "openai":
+        found["engine.max_model_len"] = recipe.engine.max_model_len
+    if recipe.rounds and recipe.self_improve.method == "dpo":
+        found["self_improve.dpo.max_length"] = recipe.self_improve.dpo.max_length
+    return found
 
-    config = read_config(folder)
+
+def check_positions(field: str, length: int, folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse sequences longer than the model was made for; scaled positions are the user's.
+
+    Args:
+        field: of the recipe, that says how long they may be.
+        length: its value, in tokens.
+        folder: of the model.
+        config: the fields of its `config.json`.
+
+    Raises:
+        ConfigError: the model has fewer positions.
+    """
     positions = config.get("max_position_embeddings")
     scaled = '"factor"' in json.dumps([config.get("rope_scaling"), config.get("rope_parameters")])
-    if engine.kind == "openai" or not isinstance(positions, int) or scaled:
-        return
-    if engine.max_model_len > positions:
+    if isinstance(positions, int) and not scaled and length > positions:
         raise ConfigError(
             explain(
-                f"engine.max_model_len is beyond the positions of the model {folder}",
-                got=engine.max_model_len,
+                f"{field} is beyond the positions of the model {folder}",
+                got=length,
                 expected=f"at most {positions} (max_position_embeddings)",
-                remedy="lower engine.max_model_len, or scale the positions in config.json",
+                remedy=f"lower {field}, or scale the positions in config.json",
             )
         )
 

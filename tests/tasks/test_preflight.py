@@ -71,6 +71,11 @@ def test_resources_that_can_not_work_are_refused_with_the_recipe(change: str, sa
             "distil.max_tokens does not fit",
         ),
         (["engine.max_model_len=1024"], "got 1024, expected at most 512 (max_position_embeddings)"),
+        (["sft.max_length=513"], "sft.max_length is beyond the positions of the model"),
+        (
+            ["self_improve.method=dpo", "self_improve.dpo.max_length=513"],
+            "self_improve.dpo.max_length is beyond the positions of the model",
+        ),
         (
             [
                 'problems.benchmarks=[{"name": "b", "source": '
@@ -86,6 +91,13 @@ def test_what_can_not_work_is_refused_in_one_line_before_any_work(
     with pytest.raises(ConfigError, match=re.escape(said)) as refused:
         preflight(load_recipe("miniature", changes), str(tmp_path), Resources())
     assert "\n" not in str(refused.value)
+
+
+def test_rows_are_held_against_the_positions_only_where_they_are_trained_on(
+    tmp_path: Path,
+) -> None:
+    at_the_limit = ["sft.max_length=512", "self_improve.dpo.max_length=513"]
+    assert preflight(load_recipe("miniature", at_the_limit), str(tmp_path), Resources())
 
 
 def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
