@@ -8,9 +8,10 @@ the first step, and tells its host about every step. It overrides hooks of trans
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -117,13 +118,19 @@ class ExactTraining:
 
     def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items: Any = None) -> Any:
         """Forward and backward of all micro-batches of one step; returns the step's loss."""
-        total = None
+        total, sums = None, _Sums()
         for micro_batch in inputs:
             share = micro_batch.pop(SHARE)
             # The trainer divides losses that are means by this number.
-            self.current_gradient_accumulation_steps = 1.0 / share if share else math.inf
-            loss = super().training_step(model, micro_batch, num_items)  # type: ignore[misc]
+            self.current_gradient_accumulation_steps: float = 1.0 / share if share else math.inf
+            weights = {TOKENS: _num_targets(micro_batch) if share else 0, PAIRS: share}
+            with _figures_of_this_rank(self.accelerator):  # type: ignore[attr-defined]
+                loss = super().training_step(model, micro_batch, num_items)  # type: ignore[misc]
+            sums.add(self._metrics["train"], weights)  # type: ignore[attr-defined]
             total = loss if total is None else total + loss
+        # TRL logs the mean of what stands here.
+        means = sums.means(self._schedule.num_ranks, self.args.device)  # type: ignore[attr-defined]
+        self._metrics["train"] |= {key: [mean] for key, mean in means.items()}  # type: ignore[attr-defined]
         return total
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -235,7 +242,58 @@ class ExactTraining:
 
 
 PREFERENCE_METRICS = ("rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected")
-"""Extra figures that TRL's DPOTrainer logs."""
+"""Extra figures that TRL's DPOTrainer logs: means over pairs."""
+TOKENS, PAIRS = "tokens", "pairs"
+"""What a figure is a mean over."""
+_MEAN_OVER = {"mean_token_accuracy": TOKENS, **dict.fromkeys(PREFERENCE_METRICS, PAIRS)}
+
+
+class _Sums:
+    """TRL's figures of a step's forwards, weighed by what each is a mean over.
+
+    TRL would take the mean over forwards, which depends on how the rows were cut into them.
+    """
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(_MEAN_OVER, 0.0)
+        self._weights = dict.fromkeys(_MEAN_OVER, 0.0)
+
+    def add(self, figures: Mapping[str, Sequence[float]], weights: Mapping[str, float]) -> None:
+        """Add the last forward's; of weight 0 where nothing is trained on."""
+        for key, over in _MEAN_OVER.items():
+            if figures.get(key) and weights[over]:
+                self._sums[key] += weights[over] * figures[key][-1]
+                self._weights[key] += weights[over]
+
+    def means(self, num_ranks: int, device: Any) -> dict[str, float]:
+        """Of all ranks (collective); a figure that no rank has is left out."""
+        import torch
+
+        both = torch.tensor(
+            [[*self._sums.values()], [*self._weights.values()]], device=device, dtype=torch.float64
+        )
+        if num_ranks > 1:
+            torch.distributed.all_reduce(both)
+        found = zip(_MEAN_OVER, *both.tolist(), strict=True)
+        return {key: total / weight for key, total, weight in found if weight}
+
+
+@contextlib.contextmanager
+def _figures_of_this_rank(accelerator: Any) -> Iterator[None]:
+    """Keep TRL from gathering a forward's figures: ranks may hold unequal numbers of pairs in it,
+    and tensors of unequal shapes can not be gathered."""
+    accelerator.gather = accelerator.gather_for_metrics = lambda tensor, *_, **__: tensor
+    try:
+        yield
+    finally:
+        del accelerator.gather, accelerator.gather_for_metrics
+
+
+def _num_targets(micro_batch: Mapping[str, Any]) -> int:
+    """Tokens that TRL's token accuracy is over: of responses, or of the chosen ones."""
+    if "completion_mask" in micro_batch:
+        return int(micro_batch["completion_mask"].chunk(2)[0][:, 1:].sum())
+    return int((micro_batch["labels"][:, 1:] >= 0).sum())
 
 
 def _inner(optimizer: Any) -> Any:

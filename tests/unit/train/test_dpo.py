@@ -181,12 +181,16 @@ def scramble(ids: tuple[int, ...], mask: tuple[int, ...]) -> tuple[int, ...]:
 def test_the_cut_into_micro_batches_changes_nothing_but_rounding(
     tiny_model_dir: Path, tmp_path: Path, sft_weight: float
 ) -> None:
-    rows, chosen = some_pairs(20, thought_only=True), recipe(sft_weight=sft_weight)
+    rows = some_pairs(20, thought_only=True)
+    chosen = recipe(sft_weight=sft_weight, learning_rate=1e-3)
     _, wide, _ = train(tiny_model_dir, rows, chosen, tmp_path / "a")
     narrow_place = replace(PLACE, resources=TrainResources(micro_batch_tokens=100))
     _, narrow, _ = train(tiny_model_dir, rows, chosen, tmp_path / "b", narrow_place)
-    losses = [row["loss"] for row in wide]
-    assert [row["loss"] for row in narrow] == pytest.approx(losses, abs=1e-5)
+    # Before its first step the policy is the reference: which reward is higher is rounding.
+    for first in (wide[0], narrow[0]):
+        del first["rewards/accuracies"]
+    for one, other in zip(wide, narrow, strict=True):
+        assert other == pytest.approx(one, rel=1e-4, abs=1e-5)
 
 
 def test_a_batch_holds_all_chosen_above_all_rejected() -> None:
