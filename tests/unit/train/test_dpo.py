@@ -70,11 +70,17 @@ class Quiet:
 
 
 def train(
-    model_dir: Path, rows: list[PairRow], chosen: DpoRecipe, tmp: Path, place: Place = PLACE
+    model_dir: Path,
+    rows: list[PairRow],
+    chosen: DpoRecipe,
+    tmp: Path,
+    place: Place = PLACE,
+    num_empty: int = 0,
 ) -> tuple[Any, list[dict[str, float]], dict[str, tuple[float, float]]]:
     model = AutoModelForCausalLM.from_pretrained(model_dir)
     reference: dict[str, tuple[float, float]] = {}
     schedule = dpo_schedule(rows, chosen, seed=1, place=place, pad_id=0, reference=reference)
+    schedule.steps = [[*step, *[[]] * num_empty] for step in schedule.steps]
     trainer = dpo_trainer(
         model,
         AutoTokenizer.from_pretrained(model_dir),
@@ -191,6 +197,14 @@ def test_the_cut_into_micro_batches_changes_nothing_but_rounding(
         del first["rewards/accuracies"]
     for one, other in zip(wide, narrow, strict=True):
         assert other == pytest.approx(one, rel=1e-4, abs=1e-5)
+
+
+def test_an_empty_micro_batch_counts_for_nothing(tiny_model_dir: Path, tmp_path: Path) -> None:
+    rows, chosen = some_pairs(20, thought_only=True), recipe(learning_rate=1e-3)
+    _, plain, _ = train(tiny_model_dir, rows, chosen, tmp_path / "a")
+    _, padded, _ = train(tiny_model_dir, rows, chosen, tmp_path / "b", num_empty=2)
+    assert any(row["token_accuracy"] for row in plain)
+    assert padded == plain
 
 
 def test_a_batch_holds_all_chosen_above_all_rejected() -> None:
