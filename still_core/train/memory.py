@@ -23,6 +23,10 @@ Assumptions, each checked by a test or named as an estimate:
 8. GPU-hours: 6 FLOPs per parameter in a matrix product and token, plus causal attention, at the
    stated model FLOP utilisation (MFU); recomputation by checkpointing lowers MFU and is not counted
    as work. Peak: 989 TFLOP/s (H100/H200, dense bfloat16).
+9. Rows of one forward are equally long. Where they are not, attention has a mask of the length's
+   square and repeats keys and values for all heads. With checkpointing that is one layer's: about
+   2 GiB for a pair of DPO of 16,384 tokens each, 3 GiB of 20,000, which the reserve has room for.
+   Without it, every layer's: the plan is too low then. Computed, not measured on a GPU.
 
 `still plan` has no data yet. It adds what it prints with its figures (`flows/planning.py`): rows
 and responses of a quarter of their longest length on average, as many rows as the recipe asks for,
