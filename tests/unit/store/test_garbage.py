@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,24 @@ def test_an_old_file_that_a_resumed_run_writes_anew_during_the_sweep_is_spared(
     report = store.gc(keep=[], min_age_s=2, dry_run=False)
     assert (report.objects, report.too_young) == ((), 1)
     assert store.backend.stat(key) is not None
+
+
+def test_a_collection_removes_a_file_right_after_it_looked_at_its_age(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.backend.put("objects/" + "0" * 64, b"of a run that crashed")
+    time.sleep(3.1)
+    asked: list[str] = []
+    for name in ("stat", "now", "scan", "read", "delete"):
+        call = getattr(store.backend, name)
+
+        def noted(*arguments: Any, name: str = name, call: Any = call) -> Any:
+            asked.append(name)
+            return call(*arguments)
+
+        monkeypatch.setattr(store.backend, name, noted)
+    assert store.gc(keep=[], min_age_s=2, dry_run=False).objects
+    assert asked[asked.index("delete") - 1] == "stat"
 
 
 def test_a_collection_takes_the_unpacked_folder_of_what_is_gone(store: Store) -> None:
