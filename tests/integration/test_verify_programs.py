@@ -237,7 +237,7 @@ class Solution:
 def test_what_can_not_cross_is_an_error_and_not_a_wrong_answer(pool: VerifierPool) -> None:
     verdict = pool.verify(program("def f(g):\n    return g(2)", ["assert f(lambda x: x) == 2"]))
     assert (verdict.outcome, verdict.rule) == (Outcome.ERROR, "tests_pass_objects")
-    verdict = pool.verify(program("def f(x):\n    return x", ["assert abs(-2) == 2"]))
+    verdict = pool.verify(program("def f(x):\n    return x", ["two = 1 + 1\nassert two == 2"]))
     assert (verdict.outcome, verdict.rule) == (Outcome.ERROR, "tests_call_nothing")
     for gold in ("{}", "no json", '{"tests": ["assert f("]}', "[" * 9000):
         answer = Answer(id="x", gold=gold, pred="def f(): return 1", kind=AnswerKind.CODE)
