@@ -91,9 +91,7 @@ def run_job(
     job_digest = job.digest(model_digest)
     published = store.find(job.name, job.version)
     if published is not None and not store.exists(published):
-        # A file of it is lost: what stands there would win over the one made anew.
-        store.forget([published])
-        published = None
+        published = None  # a file of it is lost: the one made anew is published in its place
     if published is not None:
         model = _same_job(store, published, job_digest)
         forget_checkpoints(store, job.checkpoints_name(), newest=0)
