@@ -200,6 +200,21 @@ def test_of_two_who_publish_over_a_lost_version_one_wins(
     assert store.publish("x", "1", {"f": b"second"}) == won[0]
 
 
+def test_a_lost_version_that_is_forgotten_meanwhile_is_published_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store.publish("x", "1", {"f": b"hello"})
+    store.backend.delete(store.manifest(old).objects["f"].key)
+    put = store.backend.put
+
+    def put_late(key: str, source: bytes | Path) -> None:
+        put(key, source)
+        Store(store.root).forget([old])
+
+    monkeypatch.setattr(store.backend, "put", put_late)
+    assert store.exists(store.publish("x", "1", {"f": b"other"}))
+
+
 @pytest.mark.parametrize("size", [5, 300_000])
 def test_a_file_that_a_collection_takes_while_it_is_published_is_written_again(
     store: Store, monkeypatch: pytest.MonkeyPatch, size: int
