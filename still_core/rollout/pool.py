@@ -6,11 +6,13 @@ The pool keeps every request until its rollout has been handed out. A worker tha
 hangs or does not start is replaced, the new one gets the current weights, and what the old one
 owed goes back to the front of the queue. Attempts at one problem go to one worker, whose prefix
 cache holds the prompt; a worker that runs dry takes over whole problems from the longest queue,
-and at the end also repeats the oldest completions of a straggler: the first result counts.
+and at the end also repeats the oldest completions of a straggler: the first result counts. A place
+where no engine starts any more is given up, and the others draw what it owed.
 """
 
 from __future__ import annotations
 
+import logging
 import statistics
 import time
 from collections import deque
@@ -31,6 +33,7 @@ from still_core.rollout.weights import Weights, directory_digest, shape_digest
 from still_core.stacks import innermost_frame
 from still_core.store.handle import Handle
 
+_LOG = logging.getLogger(__name__)
 _COLLECT_WAIT_S = 1.0
 BACKLOG = 1.5
 """Requests that a worker holds, as a multiple of what it draws at once: the next ones are at hand
@@ -110,6 +113,7 @@ class RolloutPool(Closing):
         self.weights = _weights(model_dir, policy_digest, policy_version, handle, store_uri)
         self.tokens_generated = 0
         self._workers: list[_Worker] = []
+        self._given_up: list[_Worker] = []
         self._requests: dict[str, RolloutRequest] = {}
         self._home: dict[str, _Worker] = {}
         self._durations: deque[float] = deque(maxlen=512)
@@ -128,7 +132,8 @@ class RolloutPool(Closing):
     @property
     def capacity(self) -> int:
         """Completions that all workers together draw at once."""
-        return self.resources.num_actors * self.resources.max_num_seqs
+        workers = self.resources.num_actors - len(self._given_up)
+        return workers * self.resources.max_num_seqs
 
     @property
     def room(self) -> int:
@@ -155,6 +160,8 @@ class RolloutPool(Closing):
     ) -> None:
         """Change to other weights of the same architecture and tokenizer; see the constructor.
 
+        Workers that were given up are tried again.
+
         Raises:
             RolloutError: requests are pending.
             ConfigError: architecture or tokenizer differ.
@@ -179,6 +186,10 @@ class RolloutPool(Closing):
             for worker in self._workers:
                 if worker.actor is not None:
                     self._send(worker, Command(weights=weights))
+            while self._given_up:
+                worker = self._given_up.pop()
+                self._workers.append(worker)
+                self._start(worker)
 
     def submit(self, requests: Iterable[RolloutRequest]) -> None:
         """Queue requests; one whose id is already pending is not queued again.
@@ -220,7 +231,8 @@ class RolloutPool(Closing):
         """Rollouts that finished since the last call; waits up to `timeout_s` for the first.
 
         Raises:
-            RolloutError: a worker failed `max_restarts` times in a row without a completion.
+            RolloutError: a worker failed more than `max_restarts` times in a row without a
+                completion, and its engine had started, or it was the last worker.
         """
         import ray
 
@@ -273,21 +285,27 @@ class RolloutPool(Closing):
                 name=worker.name,
                 pid=worker.report.place.pid if worker.report else 0,
                 node=worker.report.place.node if worker.report else "",
-                phase=worker.report.phase if worker.report else "waiting for resources",
+                phase=self._phase(worker),
                 in_flight=len(worker.in_flight),
                 oldest_s=now - min(list(worker.in_flight.values()), default=now),
                 last_step_s=worker.known_until(now) - worker.advanced,
                 restarts=worker.restarts,
                 last_failure=worker.last_failure,
             )
-            for worker in list(self._workers)
+            for worker in [*self._workers, *self._given_up]
         ]
+
+    def _phase(self, worker: _Worker) -> str:
+        if worker in self._given_up:
+            return "given up"
+        return worker.report.phase if worker.report else "waiting for resources"
 
     def close(self) -> None:
         """End the actors; the pool can be used again and starts new ones then."""
         forget_workers(f"rollout pool {id(self)}")
         self._end(self._workers)
         self._workers.clear()
+        self._given_up.clear()
         self._requests.clear()
         self._home.clear()
 
@@ -465,7 +483,7 @@ class RolloutPool(Closing):
 
     def _replace_failed(self) -> None:
         """Replace workers that failed, and those that are late."""
-        for worker in self._workers:
+        for worker in list(self._workers):
             worker.failure = worker.failure or self._why_late(worker)
             if worker.failure:
                 self._replace(worker)
@@ -514,11 +532,16 @@ class RolloutPool(Closing):
         worker.restarts += 1
         worker.last_failure = worker.failure
         pid = worker.report.place.pid if worker.report else 0
+        had_started = _has_started(worker)
         self._end([worker])
         owed, worker.in_flight = list(worker.in_flight), {}
         elsewhere = {identity for other in self._workers for identity in other.in_flight}
         worker.queue.extendleft(i for i in reversed(owed) if i not in elsewhere)
         if worker.failures > self.resources.max_restarts:
+            # What kills an engine at its work would go on to the next worker.
+            if not had_started and len(self._workers) > 1:
+                self._give_up(worker)
+                return
             self.close()
             raise RolloutError(
                 explain(
@@ -529,6 +552,24 @@ class RolloutPool(Closing):
             )
         self._start(worker)
         worker.failure = ""
+
+    def _give_up(self, worker: _Worker) -> None:
+        """Let the others draw what it owes."""
+        _LOG.warning(
+            "worker %s is given up after %d failures in a row: %s; %d go on",
+            worker.name,
+            worker.failures,
+            worker.failure,
+            len(self._workers) - 1,
+        )
+        self._workers.remove(worker)
+        self._given_up.append(worker)
+        self._home = {d: home for d, home in self._home.items() if home is not worker}
+        owed, worker.queue, worker.report = worker.queue, deque(), None
+        worker.failures, worker.failure = 0, ""
+        for identity in owed:
+            if identity in self._requests:
+                self._home_of(self._requests[identity]).queue.append(identity)
 
     def _end(self, workers: Sequence[_Worker]) -> None:
         """End the actors and processes of workers."""
@@ -599,6 +640,11 @@ def release_gpus() -> None:
     """
     for key in [key for key in _POOLS if key[2].gpus_per_actor > 0]:
         _POOLS.pop(key).close()
+
+
+def _has_started(worker: _Worker) -> bool:
+    """Whether its engine holds weights, or held them before it failed."""
+    return worker.report is not None and bool(worker.report.policy_digest)
 
 
 def _has_answered(worker: _Worker) -> bool:

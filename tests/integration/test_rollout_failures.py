@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -178,6 +179,62 @@ def test_a_constructor_that_always_fails_ends_the_run_with_its_cause(model_dir: 
     with pool, pytest.raises(RolloutError, match=cause):
         list(pool.generate(make_requests(pool, 1, 1)))
     assert len(list((model_dir / "faults").glob(".taken*"))) == 3
+
+
+def give_one_up(pool: RolloutPool) -> None:
+    """Draw until one worker has failed to start too often."""
+    until = time.monotonic() + 60
+    for first in itertools.count(step=100):
+        check_each_once(pool, make_requests(pool, 100, 4, first=first))
+        if "given up" in [worker.phase for worker in pool.health()]:
+            return
+        assert time.monotonic() < until
+
+
+def test_a_place_where_no_engine_starts_is_given_up_and_the_others_draw_what_it_owed(
+    model_dir: Path,
+) -> None:
+    write_faults(model_dir, ["none"] + ["start"] * 9)
+    with make_pool(model_dir, max_restarts=2) as pool:
+        give_one_up(pool)
+        lost, left = sorted(pool.health(), key=lambda worker: -worker.restarts)
+        assert (lost.phase, lost.restarts, lost.in_flight) == ("given up", 3, 0)
+        assert "planned failure of the constructor" in lost.last_failure
+        assert left.restarts == 0
+        assert pool.capacity == 8
+        check_each_once(pool, make_requests(pool, 20, 4, first=-100))
+
+
+def test_a_place_that_was_given_up_is_tried_again_with_the_next_weights(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    other = make_model(tmp_path / "other")
+    write_faults(model_dir, ["none"] + ["start"] * 9)
+    with make_pool(model_dir, max_restarts=0) as pool:
+        give_one_up(pool)
+        pool.load_weights(other, policy_digest="policy-b", policy_version=1)
+        check_each_once(pool, make_requests(pool, 400, 4))
+        assert pool.capacity == 16
+        assert "given up" not in [worker.phase for worker in pool.health()]
+
+
+def test_engines_that_die_at_their_work_end_the_run_though_others_live(model_dir: Path) -> None:
+    write_faults(model_dir, ["raise:1"] * 40)
+    cause = r"failed 3 times in a row.*planned failure of a step"
+    pool = make_pool(model_dir, max_restarts=2)
+    # Each completion takes four steps, so none ends before its engine does.
+    requests = [r for r in make_requests(pool, 40, 4) if r.seed % 4 == 3]
+    with pool, pytest.raises(RolloutError, match=cause):
+        list(pool.generate(requests))
+
+
+def test_engines_that_start_nowhere_end_the_run(model_dir: Path) -> None:
+    write_faults(model_dir, ["start"] * 20)
+    cause = r"failed 2 times in a row.*planned failure of the constructor"
+    pool = make_pool(model_dir, max_restarts=1)
+    with pool, pytest.raises(RolloutError, match=cause):
+        list(pool.generate(make_requests(pool, 4, 1)))
+    assert len(list((model_dir / "faults").glob(".taken*"))) == 4
 
 
 def test_an_actor_that_gets_no_cpu_is_explained(model_dir: Path) -> None:
