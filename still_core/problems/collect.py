@@ -179,10 +179,12 @@ def _items(spec: SourceSpec, base: Path | None, limits: Limits | None) -> Iterat
         return
     reader, start = adapter(spec.adapter), _start_of(spec, base)
     for row in read_rows(spec.path, base=base, limits=limits):
+        name = _name_of_file(spec, row.file, start)
+        row_id = _row_id(name, spec, row.index)
         if isinstance(row, Quarantined):
-            yield replace(row, id=_row_id(spec, row, start))
+            yield replace(row, id=row_id)
         else:
-            yield _item(row, _row_id(spec, row, start), spec, reader)
+            yield _item(row, name, row_id, spec, reader)
 
 
 def _start_of(spec: SourceSpec, base: Path | None) -> str:
@@ -194,19 +196,22 @@ def _start_of(spec: SourceSpec, base: Path | None) -> str:
     return fixed.rpartition("/")[0] if varies else fixed.rstrip("/")
 
 
-def _row_id(spec: SourceSpec, row: Row | Quarantined, start: str) -> str:
-    """`source/row`; sources of several files (a folder, an archive) need the file in it too.
+def _name_of_file(spec: SourceSpec, file: str, start: str) -> str:
+    """The source; sources of several files (a folder, an archive) need the file in it too.
 
     The file stands with its folders below the source's own: MATH has an `algebra/1.json` and a
-    `geometry/1.json`.
+    `geometry/1.json`. Where the source lies is not in it, so that equal data have equal names.
     """
-    if row.file in (spec.path, start):
-        return f"{spec.name}/{row.index}"
-    below = row.file.removeprefix(start).lstrip("/")
-    return f"{spec.name}/{below}:{row.index}"
+    if file in (spec.path, start):
+        return spec.name
+    return f"{spec.name}/{file.removeprefix(start).lstrip('/')}"
 
 
-def _item(row: Row, row_id: str, spec: SourceSpec, reader: Adapter) -> Item:
+def _row_id(name: str, spec: SourceSpec, index: int) -> str:
+    return f"{name}/{index}" if name == spec.name else f"{name}:{index}"
+
+
+def _item(row: Row, name: str, row_id: str, spec: SourceSpec, reader: Adapter) -> Item:
     """One row through its adapter."""
     try:
         if not isinstance(row.value, dict) and reader.name not in LIST_ROWS:
@@ -224,11 +229,11 @@ def _item(row: Row, row_id: str, spec: SourceSpec, reader: Adapter) -> Item:
             detail=ascii(bad.args[1])[1:-1][:300],
             id=row_id,
         )
-    return _problem(row, row_id, spec, reader, draft)
+    return _problem(row, name, row_id, spec, reader, draft)
 
 
 def _problem(
-    row: Row, row_id: str, spec: SourceSpec, reader: Adapter, draft: ProblemDraft
+    row: Row, name: str, row_id: str, spec: SourceSpec, reader: Adapter, draft: ProblemDraft
 ) -> tuple[Problem, list[RawResponse]]:
     problem = Problem(
         id=row_id,
@@ -253,7 +258,7 @@ def _problem(
             reasoning=written.reasoning,
             finish_reason=written.finish_reason,
             teacher=written.teacher or spec.teacher,
-            source_file=row.file,
+            source_file=name,
             row=row.index,
         )
         for number, written in enumerate(draft.responses)

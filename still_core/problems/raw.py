@@ -24,7 +24,8 @@ class RawResponse:
     teacher: str
     """Name of the model that wrote it; empty where the file does not say."""
     source_file: str
-    """File or dataset the row was read from."""
+    """Source of the recipe that the row was read from, with the file in it where it has several;
+    `bank:ROLLOUT` where a live teacher wrote it."""
     row: int
     """0-based row of that file."""
     reasoning: str = ""

@@ -43,7 +43,8 @@ class Demonstration:
     round: int
     """0 for distilled, t for found in round t."""
     source_row: str
-    """`file:row` of the teacher's response, or the rollout id."""
+    """`source:row` of the teacher's response, with the file where the source has several, or the
+    rollout id."""
     verdict: str
     verifier_version: str
     perplexity: float | None = None

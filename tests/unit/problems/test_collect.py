@@ -134,6 +134,19 @@ def test_a_benchmark_with_a_malformed_row_is_refused(tmp_path: Path) -> None:
         collect_benchmarks([BenchmarkSpec(name="b", source=a_source(path))])
 
 
+@pytest.mark.parametrize("path", ["one.jsonl", ".", "*.jsonl"])
+def test_responses_do_not_tell_which_folder_their_source_lies_in(tmp_path: Path, path: str) -> None:
+    row = {"question": "q?", "combined_text": "... \\boxed{2}", "domain": "physics"}
+    found = []
+    for folder in (tmp_path / "ann", tmp_path / "bob" / "data"):
+        folder.mkdir(parents=True)
+        a_file(folder, "one.jsonl", [row])
+        source = SourceSpec(name="r1", adapter="long-form-thought", path=path)
+        found.append([r.to_row() for r in collect([source], base=folder).responses])
+    assert found[0] == found[1] != []
+    assert found[0][0]["source_file"] == ("r1" if path == "one.jsonl" else "r1/one.jsonl")
+
+
 def test_raw_responses_survive_a_table(tmp_path: Path) -> None:
     row = {"question": "q?", "combined_text": "... \\boxed{2}", "domain": "physics"}
     (one,) = collect(
