@@ -6,6 +6,7 @@ from flows.run import Run
 from still_core.recipes.recipe import Still2Recipe
 from still_core.store.handle import Handle
 from tasks.evaluate import evaluate_model
+from tasks.gate import gate_demonstrations, gate_pairs
 from tasks.train import align_model, train_model
 
 
@@ -18,13 +19,18 @@ def trained(
     label: str,
 ) -> Handle:
     """The model that SFT makes of `start` on the demonstrations, past the decontamination gate."""
+    gate_demonstrations(
+        label=label,
+        store=run.store,
+        demonstrations=demonstrations,
+        fingerprints=fingerprints,
+        gate=recipe.problems.decontaminate,
+    )
     return train_model(
         label=label,
         store=run.store,
         model=start,
         demonstrations=demonstrations,
-        fingerprints=fingerprints,
-        gate=recipe.problems.decontaminate,
         prompt=recipe.backbone.prompt,
         sft=recipe.sft,
         seed=recipe.seed,
@@ -42,13 +48,18 @@ def aligned(
     label: str,
 ) -> Handle:
     """The model that DPO makes of `start` on the pairs, past the decontamination gate."""
+    gate_pairs(
+        label=label,
+        store=run.store,
+        pairs=pairs,
+        fingerprints=fingerprints,
+        gate=recipe.problems.decontaminate,
+    )
     return align_model(
         label=label,
         store=run.store,
         model=start,
         pairs=pairs,
-        fingerprints=fingerprints,
-        gate=recipe.problems.decontaminate,
         prompt=recipe.backbone.prompt,
         dpo=recipe.self_improve.dpo,
         seed=recipe.seed,

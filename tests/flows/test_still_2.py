@@ -113,10 +113,21 @@ def test_a_new_refinement_threshold_reruns_refinement_and_what_hangs_on_it(
     rerun = [stage["name"] for stage in report["stages"] if not stage["cached"]]
     assert rerun == [
         "refine-demonstrations D_1",
+        "gate-demonstrations M_2",
         "train-model M_2",
         "evaluate-model M_2",
         "compose-report",
     ]
+
+
+def test_a_waiver_holds_the_data_against_the_gate_again_and_trains_nothing(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    waiver = "problems.decontaminate.waiver=Ann: not needed"
+    report = run_again(finished_run, tmp_path, waiver)
+    rerun = {stage["name"].split()[0] for stage in report["stages"] if not stage["cached"]}
+    assert "gate-demonstrations" in rerun
+    assert not rerun & {"train-model", "explore-problems", "evaluate-model", "build-d0"}
 
 
 def test_no_training_row_overlaps_a_benchmark(finished_run: FinishedRun) -> None:
