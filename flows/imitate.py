@@ -11,6 +11,7 @@ from flows.models import trained
 from flows.run import Run
 from flows.subflow import subflow
 from still_core.recipes.recipe import Still2Recipe
+from still_core.rollout.rollout import Sampling
 from still_core.store.handle import Handle
 from tasks.demonstrations import (
     build_d0,
@@ -54,7 +55,9 @@ def imitate(
             writer=writer,
             prompt=recipe.backbone.prompt,
             engine=recipe.engine,
-            sampling=recipe.evaluate.sampling,
+            sampling=Sampling(
+                temperature=0.0, top_p=1.0, max_tokens=recipe.distil.solution_max_tokens
+            ),
             verify=recipe.verify,
             resources=run.resources,
             run=run.name,

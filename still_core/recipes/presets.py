@@ -220,7 +220,8 @@ def miniature() -> Still2Recipe:
             retry_unsolved=False,
         ),
         distil=DistilRecipe(
-            teachers=(_miniature_teacher("separate", "r1"), _miniature_teacher("stream", "qwq"))
+            teachers=(_miniature_teacher("separate", "r1"), _miniature_teacher("stream", "qwq")),
+            solution_max_tokens=160,
         ),
         clean=CleanRecipe(min_thought_characters=6),
         select=SelectRecipe(),

@@ -326,6 +326,11 @@ class DistilRecipe(Section):
         default=True,
         description="Let a fine-tuned model complete QwQ-style thoughts; False drops them.",
     )
+    solution_max_tokens: int = Field(
+        default=4096,
+        ge=1,
+        description="Longest solution that this model writes, greedily, in tokens.",
+    )
     temperature: float = Field(default=0.6, ge=0.0, le=5.0, description="Of live teachers.")
     top_p: float = Field(default=0.95, gt=0.0, le=1.0, description="Of live teachers.")
     max_tokens: int = Field(default=20_000, ge=1, description="Longest response, in tokens.")

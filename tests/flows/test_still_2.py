@@ -130,6 +130,15 @@ def test_a_waiver_holds_the_data_against_the_gate_again_and_trains_nothing(
     assert not rerun & {"train-model", "explore-problems", "evaluate-model", "build-d0"}
 
 
+def test_other_settings_of_the_evaluation_change_no_data_and_no_model(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    changes = ("evaluate.sampling.temperature=0.6", "evaluate.num_samples=2")
+    report = run_again(finished_run, tmp_path, *changes)
+    rerun = {stage["name"].split()[0] for stage in report["stages"] if not stage["cached"]}
+    assert rerun == {"evaluate-model", "compose-report"}
+
+
 def test_no_training_row_overlaps_a_benchmark(finished_run: FinishedRun) -> None:
     overlaps = report_of(finished_run.reports)["overlaps"]
     assert [row["benchmark"] for row in overlaps] == ["arithmetic-normal", "arithmetic-hard"]
