@@ -232,12 +232,18 @@ class Heartbeat:
             self._wake.clear()
             self._beat()
             with self._lock:
-                if self._thread is not me:
+                if self._thread not in (me, None):
                     return
-                if all(stage.over() for stage in self._stages.values()):
-                    # The next progress starts another thread.
-                    self._thread = None
-                    return
+                stages = self._stages.values()
+                if self._thread is me and not all(stage.over() for stage in stages):
+                    continue
+                if any(stage.changed for stage in stages):
+                    # The last word came while an earlier one was being written.
+                    self._wake.set()
+                    continue
+                # The next progress starts another thread.
+                self._thread = None
+                return
 
     def _beat(self) -> None:
         now = time.time()

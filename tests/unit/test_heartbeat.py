@@ -187,6 +187,46 @@ def test_a_stage_that_fails_is_shown_with_its_cause(tmp_path: Path) -> None:
     assert found.seen_at(time.time() + 3600) is State.FAILED
 
 
+class Held:
+    """A store whose writes begin and then wait until they are let go."""
+
+    def __init__(self, store: Store) -> None:
+        self.backend = self
+        self.begun, self.go = threading.Event(), threading.Event()
+        self._store = store
+
+    def put(self, key: str, data: bytes) -> None:
+        self.begun.set()
+        assert self.go.wait(5)
+        self._store.backend.put(key, data)
+
+
+def test_the_last_progress_is_written_though_it_came_during_a_write(tmp_path: Path) -> None:
+    held = Held(Store(tmp_path))
+    beat = Heartbeat(held, "run-1", write_every_s=0.01)
+    beat(told(3))
+    assert held.begun.wait(5)
+    beat(told(10))
+    held.go.set()
+    assert wait_for(Store(tmp_path), "run-1", State.ENDED).done == 10
+
+
+def test_a_failure_during_a_write_is_shown_with_its_cause(tmp_path: Path) -> None:
+    held = Held(Store(tmp_path))
+
+    def fail() -> None:
+        with heartbeats_of_stage():
+            Heartbeat(held, "run-1", write_every_s=0.01)(told(3))
+            assert held.begun.wait(5)
+            # The block ends, and waits for the write, meanwhile.
+            threading.Timer(0.3, held.go.set).start()
+            raise ValueError("no gold")
+
+    with pytest.raises(ValueError, match="no gold"):
+        fail()
+    assert wait_for(Store(tmp_path), "run-1", State.FAILED).where == "ValueError: no gold"
+
+
 def test_a_stage_that_ends_before_its_total_is_shown_as_ended(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with heartbeats_of_stage():
