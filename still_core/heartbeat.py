@@ -252,12 +252,21 @@ class Heartbeat:
             for stage in due:
                 stage.changed = False
         for stage in due:
-            key = f"runs/{self._run}/heartbeat/{_NOT_IN_KEYS.sub('-', stage.progress.stage)}"
-            late = now - stage.advanced_at > self._limit and not stage.over()
-            if late and not stage.stalled:
-                stage.stalled = True
-                self._put(f"{key}.stacks.txt", thread_stacks().encode())
-            self._put(f"{key}.json", json.dumps(asdict(self._state(stage, now))).encode())
+            try:
+                self._write(stage, now)
+            except Exception:
+                # Nobody but this thread can tell of the stage: the next beat may do better.
+                _LOG.exception("heartbeat of run %s was not written", self._run)
+
+    def _write(self, stage: _Stage, now: float) -> None:
+        key = f"runs/{self._run}/heartbeat/{_NOT_IN_KEYS.sub('-', stage.progress.stage)}"
+        workers = [] if stage.over() else _all_workers()
+        late = now - stage.advanced_at > self._limit and not stage.over()
+        if late and not stage.stalled:
+            stage.stalled = True
+            self._put(f"{key}.stacks.txt", thread_stacks().encode())
+        state = self._state(stage, workers, now)
+        self._put(f"{key}.json", json.dumps(asdict(state)).encode())
 
     def _put(self, key: str, data: bytes) -> None:
         try:
@@ -266,13 +275,12 @@ class Heartbeat:
             # Watching is a convenience: the stage goes on, and says why nobody can watch it.
             _LOG.warning("heartbeat of run %s was not written: %s", self._run, error)
 
-    def _state(self, stage: _Stage, now: float) -> StageState:
+    def _state(self, stage: _Stage, workers: list[WorkerState], now: float) -> StageState:
         progress, ended = stage.progress, stage.over()
-        rate = _rate(stage.history, now)
+        rate = _rate(stage.history.copy(), now)
         left = None
         if progress.total is not None and rate > 0:
             left = (progress.total - progress.done) / rate
-        workers = [] if ended else [w for probe in list(_PROBES.values()) for w in probe()]
         state = State.STALLED if stage.stalled else State.RUNNING
         if ended:
             state = State.FAILED if stage.failure else State.ENDED
@@ -348,7 +356,18 @@ def read_heartbeats(
 
 def whereabouts(thread: int) -> str:
     """Where a thread of this process stands, and which of its workers has been silent longest."""
-    return _where([worker for probe in list(_PROBES.values()) for worker in probe()], thread)
+    return _where(_all_workers(), thread)
+
+
+def _all_workers() -> list[WorkerState]:
+    """The workers of all probes; a probe that fails is told of in the log."""
+    workers = []
+    for name, probe in list(_PROBES.items()):
+        try:
+            workers += probe()
+        except Exception:
+            _LOG.exception("the workers of %s can not be told of", name)
+    return workers
 
 
 def _where(workers: list[WorkerState], thread: int | None = None) -> str:

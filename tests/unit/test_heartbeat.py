@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -225,6 +226,41 @@ def test_a_failure_during_a_write_is_shown_with_its_cause(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="no gold"):
         fail()
     assert wait_for(Store(tmp_path), "run-1", State.FAILED).where == "ValueError: no gold"
+
+
+def test_heartbeats_go_on_though_some_workers_can_not_be_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost() -> list[WorkerState]:
+        raise AttributeError("no report")
+
+    store = Store(tmp_path)
+    watch_workers("lost pool", lost)
+    watch_workers("test", lambda: [worker()])
+    beat = Heartbeat(store, "run-1", write_every_s=0.05)
+    try:
+        beat(told(4))
+        assert wait_for(store, "run-1", State.RUNNING).workers == [worker()]
+        beat(told(10))
+        wait_for(store, "run-1", State.ENDED)
+    finally:
+        forget_workers("lost pool")
+        forget_workers("test")
+        beat.close()
+    assert "the workers of lost pool can not be told of" in caplog.text
+
+
+def test_a_stall_is_shown_though_its_stacks_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path / "store")
+    beat = Heartbeat(store, "run-1", write_every_s=0.05, stall_limit_s=0.2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    beat(told(4))
+    assert "main thread in" in wait_for(store, "run-1", State.STALLED).where
+    beat.close()
+    assert "heartbeat of run run-1 was not written" in caplog.text
+    assert "gone" in caplog.text
 
 
 def test_a_stage_that_ends_before_its_total_is_shown_as_ended(tmp_path: Path) -> None:
