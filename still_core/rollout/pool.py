@@ -268,19 +268,21 @@ class RolloutPool(Closing):
     def health(self) -> list[WorkerState]:
         """What each worker is doing, from what the pool knows (asks nobody)."""
         now = time.monotonic()
+        # Other threads ask: a worker that is replaced meanwhile loses its report.
+        reports = [(worker, worker.report) for worker in list(self._workers)]
         return [
             WorkerState(
                 name=worker.name,
-                pid=worker.report.place.pid if worker.report else 0,
-                node=worker.report.place.node if worker.report else "",
-                phase=worker.report.phase if worker.report else "waiting for resources",
+                pid=report.place.pid if report else 0,
+                node=report.place.node if report else "",
+                phase=report.phase if report else "waiting for resources",
                 in_flight=len(worker.in_flight),
                 oldest_s=now - min(list(worker.in_flight.values()), default=now),
                 last_step_s=worker.known_until(now) - worker.advanced,
                 restarts=worker.restarts,
                 last_failure=worker.last_failure,
             )
-            for worker in list(self._workers)
+            for worker, report in reports
         ]
 
     def close(self) -> None:
