@@ -3,9 +3,9 @@
     Progress -> Heartbeat -> runs/<run>/heartbeat/<stage>.json -> read_heartbeats -> `still watch`
 
 One small object per stage, written over at most every two seconds by a thread of its own, so a
-slow store never holds up a stage. A stage whose figures stand still for its limit is marked as
-stalled, with the place where the program stands, the worker that has been silent longest and the
-stacks of all threads beside it.
+slow store never holds up a stage. A stage whose figures and busy workers stand still for its limit
+is marked as stalled, with the place where the program stands, the worker that has been silent
+longest and the stacks of all threads beside it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class State(StrEnum):
 
     RUNNING = "running"
     STALLED = "stalled"
-    """Its process lives, and no figure has changed for the limit."""
+    """Its process lives; no figure has changed and no busy worker has stepped for the limit."""
     SILENT = "silent"
     """Its process has not been heard: dead or frozen."""
     ENDED = "ended"
@@ -183,7 +183,8 @@ class Heartbeat:
         Args:
             store: where heartbeats go.
             run: name of the run.
-            stall_limit_s: a stage whose figures stand still for longer is marked as stalled.
+            stall_limit_s: a stage whose figures and workers stand still for longer is marked as
+                stalled.
             write_every_s: shortest time between two writes of a stage.
         """
         self._store, self._run = store, run
@@ -261,12 +262,21 @@ class Heartbeat:
     def _write(self, stage: _Stage, now: float) -> None:
         key = f"runs/{self._run}/heartbeat/{_NOT_IN_KEYS.sub('-', stage.progress.stage)}"
         workers = [] if stage.over() else _all_workers()
-        late = now - stage.advanced_at > self._limit and not stage.over()
-        if late and not stage.stalled:
-            stage.stalled = True
+        before, stage.stalled = stage.stalled, self._is_late(stage, workers, now)
+        if stage.stalled and not before:
             self._put(f"{key}.stacks.txt", thread_stacks().encode())
         state = self._state(stage, workers, now)
         self._put(f"{key}.json", json.dumps(asdict(state)).encode())
+
+    def _is_late(self, stage: _Stage, workers: list[WorkerState], now: float) -> bool:
+        """Whether neither its figures nor workers with work have advanced for the limit.
+
+        A worker's clock stands still while nobody asks it: its step counts up to the last report.
+        """
+        steps = [now - worker.last_step_s for worker in workers if worker.in_flight]
+        told_at, _ = stage.history[-1]
+        advanced_at = max(stage.advanced_at, min(told_at, max(steps, default=0.0)))
+        return not stage.over() and now - advanced_at > self._limit
 
     def _put(self, key: str, data: bytes) -> None:
         try:

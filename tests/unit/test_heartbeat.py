@@ -263,6 +263,35 @@ def test_a_stall_is_shown_though_its_stacks_can_not_be_had(
     assert "gone" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("busy", "told_on", "seen"),
+    [
+        (worker(last_step_s=0.01), True, {State.RUNNING}),
+        (worker(last_step_s=9.0), True, {State.RUNNING, State.STALLED}),
+        (worker(last_step_s=0.01, in_flight=0), True, {State.RUNNING, State.STALLED}),
+        # The clock of a worker stands still while nobody asks it.
+        (worker(last_step_s=0.01), False, {State.RUNNING, State.STALLED}),
+    ],
+)
+def test_a_stage_that_is_told_of_while_a_busy_worker_steps_is_not_stalled(
+    tmp_path: Path, busy: WorkerState, told_on: bool, seen: set[State]
+) -> None:
+    store, states = Store(tmp_path), set()
+    beat = Heartbeat(store, "run-1", write_every_s=0.02, stall_limit_s=0.4)
+    watch_workers("test", lambda: [busy])
+    try:
+        beat(told(0))
+        for _ in range(20):
+            time.sleep(0.05)
+            states |= {found.state for found in read_heartbeats(store, "run-1")}
+            if told_on:
+                beat(told(0))
+    finally:
+        forget_workers("test")
+        beat.close()
+    assert states == seen
+
+
 def test_a_stage_that_ends_before_its_total_is_shown_as_ended(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with heartbeats_of_stage():
