@@ -3,9 +3,9 @@
     Progress -> Heartbeat -> runs/<run>/heartbeat/<stage>.json -> read_heartbeats -> `still watch`
 
 One small object per stage, written over at most every two seconds by a thread of its own, so a
-slow store never holds up a stage. A stage whose figures stand still for its limit is marked as
-stalled, with the place where the program stands, the worker that has been silent longest and the
-stacks of all threads beside it.
+slow store never holds up a stage. A stage whose figures and busy workers stand still for its limit
+is marked as stalled, with the place where the program stands, the worker that has been silent
+longest and the stacks of all threads beside it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class State(StrEnum):
 
     RUNNING = "running"
     STALLED = "stalled"
-    """Its process lives, and no figure has changed for the limit."""
+    """Its process lives; no figure has changed and no busy worker has stepped for the limit."""
     SILENT = "silent"
     """Its process has not been heard: dead or frozen."""
     ENDED = "ended"
@@ -183,7 +183,8 @@ class Heartbeat:
         Args:
             store: where heartbeats go.
             run: name of the run.
-            stall_limit_s: a stage whose figures stand still for longer is marked as stalled.
+            stall_limit_s: a stage whose figures and workers stand still for longer is marked as
+                stalled.
             write_every_s: shortest time between two writes of a stage.
         """
         self._store, self._run = store, run
@@ -232,12 +233,18 @@ class Heartbeat:
             self._wake.clear()
             self._beat()
             with self._lock:
-                if self._thread is not me:
+                if self._thread not in (me, None):
                     return
-                if all(stage.over() for stage in self._stages.values()):
-                    # The next progress starts another thread.
-                    self._thread = None
-                    return
+                stages = self._stages.values()
+                if self._thread is me and not all(stage.over() for stage in stages):
+                    continue
+                if any(stage.changed for stage in stages):
+                    # The last word came while an earlier one was being written.
+                    self._wake.set()
+                    continue
+                # The next progress starts another thread.
+                self._thread = None
+                return
 
     def _beat(self) -> None:
         now = time.time()
@@ -246,12 +253,30 @@ class Heartbeat:
             for stage in due:
                 stage.changed = False
         for stage in due:
-            key = f"runs/{self._run}/heartbeat/{_NOT_IN_KEYS.sub('-', stage.progress.stage)}"
-            late = now - stage.advanced_at > self._limit and not stage.over()
-            if late and not stage.stalled:
-                stage.stalled = True
-                self._put(f"{key}.stacks.txt", thread_stacks().encode())
-            self._put(f"{key}.json", json.dumps(asdict(self._state(stage, now))).encode())
+            try:
+                self._write(stage, now)
+            except Exception:
+                # Nobody but this thread can tell of the stage: the next beat may do better.
+                _LOG.exception("heartbeat of run %s was not written", self._run)
+
+    def _write(self, stage: _Stage, now: float) -> None:
+        key = f"runs/{self._run}/heartbeat/{_NOT_IN_KEYS.sub('-', stage.progress.stage)}"
+        workers = [] if stage.over() else _all_workers()
+        before, stage.stalled = stage.stalled, self._is_late(stage, workers, now)
+        if stage.stalled and not before:
+            self._put(f"{key}.stacks.txt", thread_stacks().encode())
+        state = self._state(stage, workers, now)
+        self._put(f"{key}.json", json.dumps(asdict(state)).encode())
+
+    def _is_late(self, stage: _Stage, workers: list[WorkerState], now: float) -> bool:
+        """Whether neither its figures nor workers with work have advanced for the limit.
+
+        A worker's clock stands still while nobody asks it: its step counts up to the last report.
+        """
+        steps = [now - worker.last_step_s for worker in workers if worker.in_flight]
+        told_at, _ = stage.history[-1]
+        advanced_at = max(stage.advanced_at, min(told_at, max(steps, default=0.0)))
+        return not stage.over() and now - advanced_at > self._limit
 
     def _put(self, key: str, data: bytes) -> None:
         try:
@@ -260,13 +285,12 @@ class Heartbeat:
             # Watching is a convenience: the stage goes on, and says why nobody can watch it.
             _LOG.warning("heartbeat of run %s was not written: %s", self._run, error)
 
-    def _state(self, stage: _Stage, now: float) -> StageState:
+    def _state(self, stage: _Stage, workers: list[WorkerState], now: float) -> StageState:
         progress, ended = stage.progress, stage.over()
-        rate = _rate(stage.history, now)
+        rate = _rate(stage.history.copy(), now)
         left = None
         if progress.total is not None and rate > 0:
             left = (progress.total - progress.done) / rate
-        workers = [] if ended else [w for probe in list(_PROBES.values()) for w in probe()]
         state = State.STALLED if stage.stalled else State.RUNNING
         if ended:
             state = State.FAILED if stage.failure else State.ENDED
@@ -342,7 +366,18 @@ def read_heartbeats(
 
 def whereabouts(thread: int) -> str:
     """Where a thread of this process stands, and which of its workers has been silent longest."""
-    return _where([worker for probe in list(_PROBES.values()) for worker in probe()], thread)
+    return _where(_all_workers(), thread)
+
+
+def _all_workers() -> list[WorkerState]:
+    """The workers of all probes; a probe that fails is told of in the log."""
+    workers = []
+    for name, probe in list(_PROBES.items()):
+        try:
+            workers += probe()
+        except Exception:
+            _LOG.exception("the workers of %s can not be told of", name)
+    return workers
 
 
 def _where(workers: list[WorkerState], thread: int | None = None) -> str:

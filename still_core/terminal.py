@@ -11,6 +11,7 @@ from rich.progress import Progress as RichProgress
 
 from still_core.closing import Closing
 from still_core.progress import Progress
+from still_core.report.text import figure
 
 LINE_EVERY_S = 10.0
 
@@ -87,12 +88,7 @@ def describe_facts(progress: Progress) -> str:
         name.replace("_per_s", "/s").replace("_", " "): value
         for name, value in progress.facts.items()
     }
-    return "  ".join(
-        f"{name} {value:.0f}"
-        if abs(value) >= 100 or float(value).is_integer()
-        else f"{name} {value:.3g}"
-        for name, value in named.items()
-    )
+    return "  ".join(f"{name} {figure(value)}" for name, value in named.items())
 
 
 def time_left(progress: Progress, elapsed_s: float) -> float | None:

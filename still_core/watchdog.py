@@ -16,6 +16,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -64,12 +65,7 @@ class Watchdog:
         while (left := self.left_s()) > 0:
             if self._over.wait(left):
                 return
-        self.cause = explain(
-            f"{self.what} made no progress for {self.limit_s:g} s and was ended",
-            got=whereabouts(worker),
-            remedy="the stacks are in the log; the same command goes on from what is stored",
-        )
-        log.error("%s\n%s", self.cause, thread_stacks())
+        self._describe(worker)
         with self._lock:
             if self._over.is_set():
                 return
@@ -77,6 +73,23 @@ class Watchdog:
         if not self._over.wait(GRACE_S):
             log.critical("%s; it does not answer, so the process ends", self.cause)
             os._exit(EXIT_CODE)
+
+    def _describe(self, worker: int) -> None:
+        """Where the work stands, as `cause` and in the log; or why that can not be told."""
+        where = None
+        try:
+            where = whereabouts(worker)
+            told, stacks = "the stacks are in the log", thread_stacks()
+        except Exception as error:
+            # The work must end whatever its description dies of.
+            told = f"more can not be told ({type(error).__name__}: {error})"
+            stacks = traceback.format_exc()
+        self.cause = explain(
+            f"{self.what} made no progress for {self.limit_s:g} s and was ended",
+            got=where,
+            remedy=f"{told}; the same command goes on from what is stored",
+        )
+        log.error("%s\n%s", self.cause, stacks)
 
     def close(self) -> None:
         """The work is over: no interrupt comes any more."""

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from deployments.cli.parameters import DEFAULT_STORE, StoreRoot, open_store
 from still_core.heartbeat import StageState, State, read_heartbeats
-from still_core.report.text import duration
+from still_core.report.text import duration, figure
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -61,12 +61,12 @@ def line(state: StageState, now: float) -> str:
     total = "?" if state.total is None else str(state.total)
     parts = [f"{state.stage}: {seen}", f"{state.done}/{total} {state.unit}"]
     if not seen.is_over():
-        parts.append(f"{state.rate:.2g}/s")
+        parts.append(f"{figure(state.rate)}/s")
         if state.oldest_s:
             parts.append(f"oldest request {duration(state.oldest_s)}")
         if state.seconds_left is not None:
             parts.append(f"left {duration(state.seconds_left)}")
-    parts += [f"{name} {value:.4g}" for name, value in sorted(state.facts.items())]
+    parts += [f"{name} {figure(value)}" for name, value in sorted(state.facts.items())]
     if seen is State.FAILED:
         parts.append(state.where)
     if seen is State.SILENT:
@@ -103,10 +103,10 @@ def _page(states: list[StageState], run: str, left_out: list[str]) -> Group:
             state.stage,
             Text(seen, style=_COLOURS[seen]),
             f"{state.done}/{'?' if state.total is None else state.total} {state.unit}",
-            f"{state.rate:.2g}",
+            figure(state.rate),
             duration(state.oldest_s) if state.oldest_s else "",
             "" if seen.is_over() else left,
-            "  ".join(f"{name} {value:.4g}" for name, value in sorted(state.facts.items())),
+            "  ".join(f"{name} {figure(value)}" for name, value in sorted(state.facts.items())),
         )
         if seen in (State.STALLED, State.SILENT, State.FAILED):
             trouble.append(Text(line(state, now), style=_COLOURS[seen]))

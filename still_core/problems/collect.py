@@ -95,7 +95,7 @@ def collect(
         specs: sources in the order their problems come out.
         base: folder that relative local paths start from.
         limits: bounds on one row.
-        progress: told every thousand rows.
+        progress: told every thousand rows, and of each source's end.
     Raises:
         ConfigError: an unknown adapter, a path with nothing there, two sources of one name.
         DataError: a file can not be opened as what its name says.
@@ -136,6 +136,7 @@ def _collect_one(
     limits: Limits | None,
     progress: ProgressListener | None,
 ) -> None:
+    stage = f"collect {spec.name}"
     rows_in = kept = 0
     quarantined: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
@@ -155,8 +156,9 @@ def _collect_one(
             collection.responses.extend(responses)
             kept += 1
         if progress is not None and rows_in % PROGRESS_ROWS == 0:
-            stage = f"collect {spec.name}"
             progress(Progress(stage=stage, done=rows_in, total=None, unit="rows"))
+    if progress is not None:
+        progress(Progress(stage=stage, done=rows_in, total=rows_in, unit="rows"))
     collection.counts.append(
         SourceCount(
             source=spec.name,

@@ -171,6 +171,7 @@ def clean_stream(
                 spool.write(judged.shingles.tobytes())
             count += 1
             _tell(progress, "clean: rules", count, None)
+        _tell(progress, "clean: rules", count, count)
         spool.flush()
         _drop_duplicates(survivors, recipe, spool, losses)
     del survivors

@@ -42,6 +42,12 @@ def count(number: int) -> str:
     return str(number) if number else "-"
 
 
+def figure(value: float) -> str:
+    """`123456`, `2310` or `0.821`: whole numbers and large ones whole, three digits of others."""
+    whole = abs(value) >= 100 or float(value).is_integer()
+    return f"{value:.0f}" if whole else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
     """`4.2 s`, `3 min 05 s` or `2 h 07 min`."""
     if seconds < 59.95:

@@ -70,6 +70,8 @@ class _Worker:
     """Why it must be replaced; empty while it lives."""
     restarts: int = 0
     last_failure: str = ""
+    absent: str = "waiting for resources"
+    """Its phase while it has no report: this, or `given up`."""
 
     def known_until(self, now: float) -> float:
         """Up to when it was seen what its engine does: an answer is out, or the last has ended."""
@@ -280,25 +282,23 @@ class RolloutPool(Closing):
     def health(self) -> list[WorkerState]:
         """What each worker is doing, from what the pool knows (asks nobody)."""
         now = time.monotonic()
+        # Other threads ask: a worker that is replaced meanwhile loses its report.
+        workers = [*self._workers, *self._given_up]
+        reports = [(worker, worker.report) for worker in workers]
         return [
             WorkerState(
                 name=worker.name,
-                pid=worker.report.place.pid if worker.report else 0,
-                node=worker.report.place.node if worker.report else "",
-                phase=self._phase(worker),
+                pid=report.place.pid if report else 0,
+                node=report.place.node if report else "",
+                phase=report.phase if report else worker.absent,
                 in_flight=len(worker.in_flight),
                 oldest_s=now - min(list(worker.in_flight.values()), default=now),
                 last_step_s=worker.known_until(now) - worker.advanced,
                 restarts=worker.restarts,
                 last_failure=worker.last_failure,
             )
-            for worker in [*self._workers, *self._given_up]
+            for worker, report in reports
         ]
-
-    def _phase(self, worker: _Worker) -> str:
-        if worker in self._given_up:
-            return "given up"
-        return worker.report.phase if worker.report else "waiting for resources"
 
     def close(self) -> None:
         """End the actors; the pool can be used again and starts new ones then."""
@@ -348,6 +348,7 @@ class RolloutPool(Closing):
         actor_class: Any = ray.remote(**options)(RolloutActor)
         worker.actor = actor_class.remote(self._factory, self.engine, self.resources, self.weights)
         worker.report, worker.commands, worker.in_flight = None, 0, {}
+        worker.absent = "waiting for resources"
         worker.started = worker.advanced = worker.answered = time.monotonic()
         self._collect(worker)
 
@@ -566,7 +567,7 @@ class RolloutPool(Closing):
         self._given_up.append(worker)
         self._home = {d: home for d, home in self._home.items() if home is not worker}
         owed, worker.queue, worker.report = worker.queue, deque(), None
-        worker.failures, worker.failure = 0, ""
+        worker.failures, worker.failure, worker.absent = 0, "", "given up"
         for identity in owed:
             if identity in self._requests:
                 self._home_of(self._requests[identity]).queue.append(identity)

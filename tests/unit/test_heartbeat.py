@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -185,6 +186,110 @@ def test_a_stage_that_fails_is_shown_with_its_cause(tmp_path: Path) -> None:
     assert found.where in line(found, time.time())
     # Nothing more is heard of it, and that is no news.
     assert found.seen_at(time.time() + 3600) is State.FAILED
+
+
+class Held:
+    """A store whose writes begin and then wait until they are let go."""
+
+    def __init__(self, store: Store) -> None:
+        self.backend = self
+        self.begun, self.go = threading.Event(), threading.Event()
+        self._store = store
+
+    def put(self, key: str, data: bytes) -> None:
+        self.begun.set()
+        assert self.go.wait(5)
+        self._store.backend.put(key, data)
+
+
+def test_the_last_progress_is_written_though_it_came_during_a_write(tmp_path: Path) -> None:
+    held = Held(Store(tmp_path))
+    beat = Heartbeat(held, "run-1", write_every_s=0.01)
+    beat(told(3))
+    assert held.begun.wait(5)
+    beat(told(10))
+    held.go.set()
+    assert wait_for(Store(tmp_path), "run-1", State.ENDED).done == 10
+
+
+def test_a_failure_during_a_write_is_shown_with_its_cause(tmp_path: Path) -> None:
+    held = Held(Store(tmp_path))
+
+    def fail() -> None:
+        with heartbeats_of_stage():
+            Heartbeat(held, "run-1", write_every_s=0.01)(told(3))
+            assert held.begun.wait(5)
+            # The block ends, and waits for the write, meanwhile.
+            threading.Timer(0.3, held.go.set).start()
+            raise ValueError("no gold")
+
+    with pytest.raises(ValueError, match="no gold"):
+        fail()
+    assert wait_for(Store(tmp_path), "run-1", State.FAILED).where == "ValueError: no gold"
+
+
+def test_heartbeats_go_on_though_some_workers_can_not_be_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost() -> list[WorkerState]:
+        raise AttributeError("no report")
+
+    store = Store(tmp_path)
+    watch_workers("lost pool", lost)
+    watch_workers("test", lambda: [worker()])
+    beat = Heartbeat(store, "run-1", write_every_s=0.05)
+    try:
+        beat(told(4))
+        assert wait_for(store, "run-1", State.RUNNING).workers == [worker()]
+        beat(told(10))
+        wait_for(store, "run-1", State.ENDED)
+    finally:
+        forget_workers("lost pool")
+        forget_workers("test")
+        beat.close()
+    assert "the workers of lost pool can not be told of" in caplog.text
+
+
+def test_a_stall_is_shown_though_its_stacks_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path / "store")
+    beat = Heartbeat(store, "run-1", write_every_s=0.05, stall_limit_s=0.2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    beat(told(4))
+    assert "main thread in" in wait_for(store, "run-1", State.STALLED).where
+    beat.close()
+    assert "heartbeat of run run-1 was not written" in caplog.text
+    assert "gone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("busy", "told_on", "seen"),
+    [
+        (worker(last_step_s=0.01), True, {State.RUNNING}),
+        (worker(last_step_s=9.0), True, {State.RUNNING, State.STALLED}),
+        (worker(last_step_s=0.01, in_flight=0), True, {State.RUNNING, State.STALLED}),
+        # The clock of a worker stands still while nobody asks it.
+        (worker(last_step_s=0.01), False, {State.RUNNING, State.STALLED}),
+    ],
+)
+def test_a_stage_that_is_told_of_while_a_busy_worker_steps_is_not_stalled(
+    tmp_path: Path, busy: WorkerState, told_on: bool, seen: set[State]
+) -> None:
+    store, states = Store(tmp_path), set()
+    beat = Heartbeat(store, "run-1", write_every_s=0.02, stall_limit_s=0.4)
+    watch_workers("test", lambda: [busy])
+    try:
+        beat(told(0))
+        for _ in range(20):
+            time.sleep(0.05)
+            states |= {found.state for found in read_heartbeats(store, "run-1")}
+            if told_on:
+                beat(told(0))
+    finally:
+        forget_workers("test")
+        beat.close()
+    assert states == seen
 
 
 def test_a_stage_that_ends_before_its_total_is_shown_as_ended(tmp_path: Path) -> None:

@@ -57,6 +57,56 @@ def test_the_worker_that_was_silent_longest_is_named() -> None:
         forget_workers("test")
 
 
+def test_stuck_work_is_ended_though_its_workers_can_not_be_told_of(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def lost() -> list[WorkerState]:
+        raise AttributeError("no report")
+
+    watch_workers("lost pool", lost)
+    try:
+        with (
+            pytest.raises(StalledError, match=r"stage s made no progress.*main thread in"),
+            watched("stage s", 0.2),
+        ):
+            time.sleep(5)
+    finally:
+        forget_workers("lost pool")
+    assert "the workers of lost pool can not be told of" in caplog.text
+    assert "no report" in caplog.text
+
+
+NO_FILES_LEFT = """
+import os, resource, tempfile, time
+import still_core.watchdog as watchdog
+tempfile.gettempdir()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    with watchdog.watched("stage s", 0.2):
+        time.sleep(10)
+finally:
+    for each in taken:
+        os.close(each)
+"""
+
+
+def test_stuck_work_is_ended_though_its_stacks_can_not_be_had_and_its_cause_says_why() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_FILES_LEFT], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    cause = done.stderr.strip().splitlines()[-1]
+    assert "StalledError: stage s made no progress for 0.2 s and was ended" in cause
+    assert "main thread in" in cause
+    assert "more can not be told (OSError: [Errno 24] Too many open files" in cause
+
+
 def test_figures_that_change_keep_a_stage_alive_and_rates_alone_do_not() -> None:
     with watched("stage s", 0.4) as watchdog:
         assert current_watchdog() is watchdog

@@ -105,11 +105,17 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
         collect([a_source(path), a_source(path)])
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
-    path = a_file(tmp_path, "a.jsonl", math_rows(2500))
+def test_progress_is_told_and_the_end_of_each_source(tmp_path: Path) -> None:
+    long = a_source(a_file(tmp_path, "a.jsonl", math_rows(2500)), "long")
+    short = a_source(a_file(tmp_path, "b.jsonl", math_rows(2)), "short", limit=1)
     heard: list[Progress] = []
-    collect([a_source(path)], progress=heard.append)
-    assert [one.done for one in heard] == [1000, 2000]
+    collect([long, short], progress=heard.append)
+    assert [(one.stage, one.done, one.total) for one in heard] == [
+        ("collect long", 1000, None),
+        ("collect long", 2000, None),
+        ("collect long", 2500, 2500),
+        ("collect short", 1, 1),
+    ]
 
 
 def test_generated_problems_carry_their_source() -> None:

@@ -70,6 +70,12 @@ def test_restarts_are_shown_with_their_cause() -> None:
     assert "rollout-0 restarted 2 times, last because actor died" in text
 
 
+def test_large_figures_are_shown_whole() -> None:
+    text = line(state(rate=1234.5, facts={"rollouts": 123456.0, "loss": 0.82143}), 1001.0)
+    assert ", 1234/s, " in text
+    assert text.endswith(", loss 0.821, rollouts 123456")
+
+
 def test_once_prints_a_line_per_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     beat = Heartbeat(Store(tmp_path), "run-1", write_every_s=0.01)
     beat(Progress(stage="distil", done=5, total=5, unit="rows"))
