@@ -33,7 +33,7 @@ from still_core.store.handle import Handle
 from still_core.store.store import Store
 from still_core.verify import VERIFIER_VERSION, VerifierPool
 
-DATASET_VERSION = "2026.11.21.3"
+DATASET_VERSION = "2026.11.21.4"
 """Part of a data set's version; changed whenever the same recipe would give other rows."""
 
 
