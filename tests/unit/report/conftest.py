@@ -95,6 +95,7 @@ def make_report(problems: int = 150) -> ReportData:
             method=method,
             distill=distill,
             explore=explore,
+            round=max(index - 1, 0),
             answers=make_answers(index, normal, hard, problems),
         )
         for index, (method, distill, explore, normal, hard) in enumerate(MODELS)
