@@ -32,7 +32,7 @@ def show_problems(store: Store, problems: Handle) -> Iterator[Shown]:
         )
 
 
-@stage(version="2026.11.21.3", show=show_problems)
+@stage(version="2026.11.21.4", show=show_problems)
 def collect_problems(
     store: Store, version: str, *, problems: ProblemsRecipe, files: dict[str, str], run: str
 ) -> Handle:

@@ -144,8 +144,10 @@ class BenchmarkOverlap:
     benchmark_problems: int
     training_problems: int
     """Before removal."""
-    overlapping: int
-    """Training problems found in the benchmark, all of them removed."""
+    removed: int
+    """Training problems that are the benchmark's and were dropped."""
+    left: int
+    """Those that stayed in training: `drop` was off, a threshold or a waiver let them pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

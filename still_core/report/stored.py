@@ -89,7 +89,8 @@ def compose(
                 benchmark=row["benchmark"],
                 benchmark_problems=row["benchmark_problems"],
                 training_problems=row["training_problems"] + row["dropped"],
-                overlapping=row["dropped"] + row["overlapping"],
+                removed=row["dropped"],
+                left=row["overlapping"],
             )
             for row in read_rows_of(store, problems, "overlap")
         ),

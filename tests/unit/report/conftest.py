@@ -150,7 +150,8 @@ def make_report(problems: int = 150) -> ReportData:
                 benchmark="arithmetic-hard",
                 benchmark_problems=500,
                 training_problems=1500,
-                overlapping=3,
+                removed=3,
+                left=0,
             ),
         ),
         curves=tuple(

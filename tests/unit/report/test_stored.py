@@ -14,6 +14,8 @@ from still_core.recipes.loading import load_recipe
 from still_core.refine.mix import Mixture, mix
 from still_core.refine.recipe import MixRecipe
 from still_core.report.data import ReportData
+from still_core.report.markdown import overlaps_markdown
+from still_core.report.page import render_page
 from still_core.report.stored import compose
 from still_core.responses.response import Origin
 from still_core.store import Store
@@ -97,3 +99,19 @@ def test_a_round_whose_finds_displace_distilled_rows_is_a_round(tmp_path: Path) 
     (first,) = (claim for claim in report.claims if "round 1 beats" in claim.text)
     assert first.shown is True
     assert "hard: 40.0 % -> 80.0 %" in first.evidence
+
+
+def test_problems_that_a_waiver_left_in_training_are_not_said_to_be_removed(tmp_path: Path) -> None:
+    report = report_of(tmp_path, [D0], drop=False, waiver="Ann: a control run")
+    (overlap,) = report.overlaps
+    assert (overlap.training_problems, overlap.removed, overlap.left) == (20, 0, 5)
+    assert overlaps_markdown(report.overlaps).endswith("| held-out | 5 | 20 | 0 | 5 |")
+    assert '<td class="n">0</td><td class="n">5</td></tr>' in render_page(report)
+    assert report.notes == ("Overlap with a benchmark was waived: Ann: a control run",)
+
+
+def test_a_waiver_that_nobody_needed_is_not_said_to_be_used(tmp_path: Path) -> None:
+    report = report_of(tmp_path, [D0], waiver="Ann: a control run")
+    (overlap,) = report.overlaps
+    assert (overlap.training_problems, overlap.removed, overlap.left) == (20, 5, 0)
+    assert report.notes == ()
