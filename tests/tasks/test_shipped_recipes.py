@@ -12,6 +12,7 @@ from still_core.errors import ConfigError
 from still_core.miniature import backbone_directory
 from still_core.problems.prepare import prepare_problems
 from still_core.recipes.loading import load_recipe, load_resources
+from still_core.recipes.presets import PRESETS
 from still_core.refine.mix import mix
 from tasks.preflight import preflight
 from tests.unit.refine.test_clean_rules import row
@@ -40,6 +41,15 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_shipped_recipe_loads(file: Path) -> None:
     assert load_recipe(str(file)).name == file.stem
     load_resources(str(file))
+
+
+@pytest.mark.parametrize(
+    "name", [*PRESETS, *map(str, sorted(SHIPPED.glob("*.yaml")))], ids=lambda name: Path(name).stem
+)
+def test_what_a_shipped_recipe_explores_has_a_weight_in_its_mixture(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.mix.by == "bucket"
+    assert all(recipe.mix.weights.get(bucket, 0.0) > 0 for bucket in recipe.pool.buckets)
 
 
 def test_the_recipe_to_copy_is_ready_to_run_once_its_files_are_there(own_files: Path) -> None:

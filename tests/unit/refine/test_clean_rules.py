@@ -328,7 +328,9 @@ def test_the_mixtures_of_table_3_are_recipes(name: str, weights: dict[str, float
     assert {bucket: weight for bucket, weight in recipe.mix.weights.items() if weight} == weights
     paper = load_recipe("still-2-32b")
     mix = recipe.mix.model_copy(update={"weights": paper.mix.weights})
-    assert recipe.model_copy(update={"name": paper.name, "mix": mix}) == paper
+    assert set(recipe.pool.buckets) == set(paper.pool.buckets) & set(weights)
+    same = {"name": paper.name, "mix": mix, "pool": paper.pool}
+    assert recipe.model_copy(update=same) == paper
 
 
 @pytest.mark.parametrize(
