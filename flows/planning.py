@@ -20,6 +20,8 @@ SHARE_OF_LONGEST = 4
 not there yet. Ours."""
 TOKENS_PER_GPU_S = 1_000
 """Drawn by one GPU of an engine, assumed for 32B on an H100. Ours, measured nowhere."""
+RATED = 1_000
+"""Problems that the cost of rating is given for: how many there are is known once they are read."""
 
 
 def plan_still_2(recipe: Still2Recipe, store: str, resources: Resources) -> str:
@@ -48,8 +50,8 @@ def _line(stage: PlannedStage) -> str:
 
 
 def cost_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
-    """Memory per rank and GPU-hours of one SFT, of one DPO where the recipe has it, and of one
-    round's exploration, each with what it assumes."""
+    """Memory per rank and GPU-hours of one SFT, of one DPO where the recipe has it, of rating the
+    pool where it does, and of one round's exploration, each with what it assumes."""
     by_pairs = recipe.self_improve.method == "dpo"
     lines = _job_lines(
         "SFT",
@@ -70,29 +72,48 @@ def cost_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
             "pairs (all that pool.problems_per_round problems may give)",
         )
     again = 0 if by_pairs else recipe.rounds
-    lines.append(f"  {again + 1} x SFT of a round in the run, and one of the solution writer")
+    writer = ", and one of the solution writer" if recipe.distil.complete_solutions else ""
+    lines.append(f"  {again + 1} x SFT of a round in the run{writer}")
     if by_pairs:
         lines.append(f"  {recipe.rounds} x DPO in the run")
+    if recipe.rounds and recipe.pool.difficulty.attempts:
+        lines += _rating_lines(recipe, resources)
     if recipe.rounds:
         lines += _exploration_lines(recipe, resources)
     return [*lines, "not in these hours: teachers, scoring, evaluation"]
 
 
+def _rating_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
+    """What every problem of the pool costs before the first round."""
+    attempts = recipe.pool.difficulty.attempts
+    cost, assumed = _rollout_cost(recipe, resources, RATED * attempts)
+    return [
+        f"rating the pool, {RATED:,} problems x {attempts} attempts: {cost}",
+        f"  assumes {assumed}; again for every further {RATED:,} problems of pool.buckets",
+    ]
+
+
 def _exploration_lines(recipe: Still2Recipe, resources: Resources) -> list[str]:
     """The dearest that one round's exploration can be."""
     problems, attempts = recipe.pool.problems_per_round, recipe.explore.max_attempts
-    mean_tokens = recipe.explore.sampling.max_tokens // SHARE_OF_LONGEST
-    tokens = problems * attempts * mean_tokens
-    cost, rate = f"{tokens / 1e6:,.1f} million tokens", ""
-    if resources.rollout.gpus_per_actor:
-        cost += f", {tokens / TOKENS_PER_GPU_S / 3600:,.0f} GPU-hours"
-        rate = f", {TOKENS_PER_GPU_S:,} tokens/s per GPU"
+    cost, assumed = _rollout_cost(recipe, resources, problems * attempts)
     return [
         f"one exploration, {problems:,} problems x {attempts} attempts: at most {cost}",
-        f"  assumes {mean_tokens:,} tokens per response on average (max_tokens / "
-        f"{SHARE_OF_LONGEST}){rate}, no problem solved before its last attempt",
+        f"  assumes {assumed}, no problem solved before its last attempt",
         f"  {recipe.rounds} x in the run",
     ]
+
+
+def _rollout_cost(recipe: Still2Recipe, resources: Resources, num_rollouts: int) -> tuple[str, str]:
+    """Tokens, with GPU-hours where rollouts have GPUs, and what both assume."""
+    mean_tokens = recipe.explore.sampling.max_tokens // SHARE_OF_LONGEST
+    tokens = num_rollouts * mean_tokens
+    cost = f"{tokens / 1e6:,.1f} million tokens"
+    assumed = f"{mean_tokens:,} tokens per response on average (max_tokens / {SHARE_OF_LONGEST})"
+    if resources.rollout.gpus_per_actor:
+        cost += f", {tokens / TOKENS_PER_GPU_S / 3600:,.0f} GPU-hours"
+        assumed += f", {TOKENS_PER_GPU_S:,} tokens/s per GPU"
+    return cost, assumed
 
 
 def _job_lines(

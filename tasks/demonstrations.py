@@ -114,7 +114,7 @@ def lack_solutions(store: str, drafts: Handle, distil: DistilRecipe) -> bool:
     return is_pending(drafts) or "needs_solution" in Store(store).manifest(drafts).meta
 
 
-@stage(version="2026.11.21.2", uses=(RULES_VERSION,), show=show_dataset)
+@stage(version="2026.11.21.3", uses=(RULES_VERSION,), show=show_dataset)
 def collect_writer_demonstrations(
     store: Store, version: str, *, drafts: Handle, clean: CleanRecipe, mix: MixRecipe
 ) -> Handle:
@@ -167,7 +167,7 @@ def complete_solutions(
     return publish_tables(store, "complete-solutions", version, tables)
 
 
-@stage(version="2026.11.21.2", uses=(RULES_VERSION,), show=show_dataset)
+@stage(version="2026.11.21.3", uses=(RULES_VERSION,), show=show_dataset)
 def build_d0(
     store: Store,
     version: str,
@@ -191,7 +191,7 @@ def build_d0(
     )
 
 
-@stage(version="2026.11.21.2", uses=(RULES_VERSION,), show=show_dataset)
+@stage(version="2026.11.21.3", uses=(RULES_VERSION,), show=show_dataset)
 def refine_demonstrations(
     store: Store,
     version: str,

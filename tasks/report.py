@@ -26,7 +26,7 @@ def show_report(store: Store, report: Handle) -> Iterator[Shown]:
     )
 
 
-@stage(version="2026.11.21", show=show_report)
+@stage(version="2026.11.21.2", show=show_report)
 def compose_report(
     store: Store,
     version: str,

@@ -104,7 +104,8 @@ class DecontaminateRecipe(Section):
         description="Share of a benchmark's problems that may be left in the training data.",
     )
     waiver: str = Field(
-        default="", description="Who allows more, and why; recorded with the data. Empty: nobody."
+        default="",
+        description="Who allows more, and why; recorded with the data where needed. Empty: nobody.",
     )
 
 

@@ -50,7 +50,7 @@ def publish_prepared(
     meta = {
         "problems": len(prepared.problems),
         "quarantined": len(prepared.quarantined),
-        "waiver": recipe.decontaminate.waiver,
+        "waiver": prepared.overlap.waiver,
     }
     return publish_tables(store, name, version, tables, meta=meta)
 

@@ -84,23 +84,18 @@ def mix(demonstrations: Sequence[Demonstration], recipe: MixRecipe) -> Mixture:
 def plan_quotas(available: Mapping[str, int], recipe: MixRecipe) -> dict[str, int]:
     """How many rows each group gives, by largest remainder.
 
-    With no target size, as many as the proportions allow: the group that is scarcest for its weight
-    gives all it has. With a target, groups that run short are filled from the others (`fill`), or
-    leave the mixture smaller.
+    Groups that run short are filled from the others (`fill`), or leave the mixture smaller. With no
+    target size, `fill` takes every row; without it the group that is scarcest for its weight gives
+    all it has, and the others stand in proportion to it.
     """
     weights = {name: w for name, w in sorted(recipe.weights.items()) if w > 0}
     total = sum(weights.values())
     present = {name: w for name, w in weights.items() if available.get(name, 0)}
-    if not present:
-        return dict.fromkeys(recipe.weights, 0)
     size = recipe.target_size
-    if not size:
-        base = present if recipe.fill else weights
-        share = sum(base.values())
-        size = int(min(available[n] * share / w for n, w in present.items()) + 1e-9)
-        if not recipe.fill and len(present) < len(weights):
-            size = 0
-        total, weights = share, base
+    if not size and recipe.fill:
+        size = sum(available[name] for name in present)
+    elif not size:
+        size = int(min(available.get(n, 0) * total / w for n, w in weights.items()) + 1e-9)
     quotas = _largest_remainder({n: w / total * size for n, w in weights.items()}, size)
     quotas = {n: min(q, available.get(n, 0)) for n, q in quotas.items()}
     while recipe.fill and sum(quotas.values()) < size:

@@ -246,7 +246,8 @@ class MixRecipe(Section):
         default=0,
         ge=0,
         le=100_000_000,
-        description="Demonstrations wanted; 0 takes as many as fit.",
+        description="Demonstrations wanted; 0 takes all that have a weight, or with fill=False as "
+        "many as stand in the exact proportions.",
     )
     fill: bool = Field(
         default=True,

@@ -28,6 +28,8 @@ class ModelEvaluation:
     method: str
     distill: int
     explore: int
+    round: int = 0
+    """As in `ModelRow`."""
     answers: tuple[EvaluatedAnswer, ...]
 
     @property
@@ -74,6 +76,7 @@ def _row(
         gain=gain,
         p_vs_previous=_p_values(group_by(before, _benchmark), by_benchmark),
         p_levels=_p_values(group_by(before, _level), by_level),
+        round=model.round,
         lucky_checked=len(checked),
         lucky=sum(1 for answer in checked if not answer.thought_valid),
     )

@@ -41,13 +41,12 @@ def paper_claims(data: ReportData) -> list[Claim]:
 def _rounds(rows: Sequence[ModelRow], imitated: ModelRow | None) -> list[ModelRow]:
     """The rows of the explore rounds, one that found nothing included.
 
-    Rows of another method (SFT & DPO) or of another D_0 are variants beside the rounds.
+    Finds may displace distilled demonstrations, so counts do not tell a round: `ModelRow.round`
+    does. Rounds of another method (SFT & DPO) are not those that the claims speak of.
     """
     if imitated is None:
         return []
-    later = rows[rows.index(imitated) + 1 :]
-    kind = (imitated.method, imitated.distill)
-    return [row for row in later if (row.method, row.distill) == kind]
+    return [row for row in rows if row.round and row.method == imitated.method]
 
 
 def _imitation_elicits(backbone: ModelRow, imitated: ModelRow | None) -> Claim:

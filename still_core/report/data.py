@@ -50,6 +50,9 @@ class ModelRow:
     """Exact paired test against the row before, by benchmark; empty in the first row."""
     p_levels: dict[str, float]
     """The same test pooled over the benchmarks of one level."""
+    round: int = 0
+    """Explore rounds that its training set has the finds of; 0 for the backbone, M_1, and whatever
+    stands beside the rounds of the run."""
     lucky_checked: int = 0
     """Correct answers whose thought was checked step by step; 0 where nothing can tell."""
     lucky: int = 0
@@ -141,8 +144,10 @@ class BenchmarkOverlap:
     benchmark_problems: int
     training_problems: int
     """Before removal."""
-    overlapping: int
-    """Training problems found in the benchmark, all of them removed."""
+    removed: int
+    """Training problems that are the benchmark's and were dropped."""
+    left: int
+    """Those that stayed in training: `drop` was off, a threshold or a waiver let them pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

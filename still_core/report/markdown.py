@@ -31,6 +31,13 @@ from still_core.report.text import (
 MAX_UNSOLVED_SHOWN = 30
 """Unsolved problems listed in the Markdown and HTML pages; report.json has all."""
 SHOWN = {True: "shown", False: "NOT shown", None: "not measured"}
+OVERLAP_HEADS = (
+    "Benchmark",
+    "Its problems",
+    "Training problems",
+    "Overlapping, removed",
+    "Overlapping, left in training",
+)
 DIFFICULTY_READING = "Accuracy in %, its 95 % interval, and in brackets the mean thought tokens."
 _BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 
@@ -145,13 +152,14 @@ def overlaps_markdown(overlaps: Sequence[BenchmarkOverlap]) -> str:
     if not overlaps:
         return ""
     return table(
-        ["Benchmark", "Its problems", "Training problems", "Overlapping, removed"],
+        OVERLAP_HEADS,
         [
             [
                 cell(each.benchmark),
                 str(each.benchmark_problems),
                 str(each.training_problems),
-                str(each.overlapping),
+                str(each.removed),
+                str(each.left),
             ]
             for each in overlaps
         ],

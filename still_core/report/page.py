@@ -16,7 +16,12 @@ from still_core.report.data import (
     ReportData,
     SampleRollout,
 )
-from still_core.report.markdown import DIFFICULTY_READING, MAX_UNSOLVED_SHOWN, summary_line
+from still_core.report.markdown import (
+    DIFFICULTY_READING,
+    MAX_UNSOLVED_SHOWN,
+    OVERLAP_HEADS,
+    summary_line,
+)
 from still_core.report.table import benchmark_names, difficulty_grid
 from still_core.report.text import (
     clip,
@@ -246,12 +251,12 @@ def _overlaps(data: ReportData) -> str:
             _text(each.benchmark),
             str(each.benchmark_problems),
             str(each.training_problems),
-            str(each.overlapping),
+            str(each.removed),
+            str(each.left),
         ]
         for each in data.overlaps
     ]
-    heads = ["Benchmark", "Its problems", "Training problems", "Overlapping, removed"]
-    return _table(heads, rows) if rows else ""
+    return _table(OVERLAP_HEADS, rows) if rows else ""
 
 
 def _sample(sample: SampleRollout) -> str:

@@ -89,7 +89,8 @@ def compose(
                 benchmark=row["benchmark"],
                 benchmark_problems=row["benchmark_problems"],
                 training_problems=row["training_problems"] + row["dropped"],
-                overlapping=row["dropped"] + row["overlapping"],
+                removed=row["dropped"],
+                left=row["overlapping"],
             )
             for row in read_rows_of(store, problems, "overlap")
         ),
@@ -117,19 +118,20 @@ def _evaluations(
     store: Store, data_sets: Sequence[Handle], scores: Sequence[Handle]
 ) -> list[ModelEvaluation]:
     d0 = store.manifest(data_sets[0]).meta
-    counts = [("Backbone", 0, 0)]
-    for handle in data_sets:
+    counts = [("Backbone", 0, 0, 0)]
+    for round, handle in enumerate(data_sets):
         # Pairs train M_1, which D_0 has made.
         meta = {"distilled": d0["distilled"], "method": "sft", **store.manifest(handle).meta}
-        counts.append((METHODS[meta["method"]], meta["distilled"], meta["explored"]))
+        counts.append((METHODS[meta["method"]], meta["distilled"], meta["explored"], round))
     return [
         ModelEvaluation(
             method=method,
             distill=distilled,
             explore=explored,
+            round=round,
             answers=tuple(EvaluatedAnswer.from_row(row) for row in store.read_rows(answers)),
         )
-        for (method, distilled, explored), answers in zip(counts, scores, strict=True)
+        for (method, distilled, explored, round), answers in zip(counts, scores, strict=True)
     ]
 
 

@@ -46,6 +46,20 @@ def test_the_pairs_of_dpo_are_counted_from_the_recipe() -> None:
     assert "assumes 2,000 pairs" in text
 
 
+def test_rating_the_pool_before_the_rounds_costs_what_its_attempts_do() -> None:
+    # 1,000 problems x 8 attempts x 30,720 / 4 tokens, at 1,000 tokens/s.
+    line = "rating the pool, 1,000 problems x 8 attempts: 61.4 million tokens, 17 GPU-hours"
+    assert line in costs("still-2-32b", "pool.difficulty.attempts=8")
+    assert "122.9 million tokens" in costs("still-2-32b", "pool.difficulty.attempts=16")
+    assert "rating" not in costs("still-2-32b")
+    assert "rating" not in costs("still-2-32b", "pool.difficulty.attempts=8", "rounds=0")
+
+
+def test_a_run_that_completes_no_solutions_trains_no_solution_writer() -> None:
+    assert "4 x SFT of a round in the run, and one of the solution writer" in costs("still-2-32b")
+    assert "solution writer" not in costs("still-2-32b", "distil.complete_solutions=false")
+
+
 def test_a_run_without_gpus_has_no_gpu_hours_of_exploration() -> None:
     text = costs("miniature")
     assert "million tokens\n" in text

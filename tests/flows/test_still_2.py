@@ -142,7 +142,7 @@ def test_other_settings_of_the_evaluation_change_no_data_and_no_model(
 def test_no_training_row_overlaps_a_benchmark(finished_run: FinishedRun) -> None:
     overlaps = report_of(finished_run.reports)["overlaps"]
     assert [row["benchmark"] for row in overlaps] == ["arithmetic-normal", "arithmetic-hard"]
-    assert all(row["overlapping"] == 0 for row in overlaps)
+    assert all(row["removed"] == row["left"] == 0 for row in overlaps)
 
 
 def test_a_model_leads_forward_to_all_that_came_from_it_and_data_back_to_their_sources(

@@ -12,7 +12,10 @@ from still_core.errors import ConfigError
 from still_core.miniature import backbone_directory
 from still_core.problems.prepare import prepare_problems
 from still_core.recipes.loading import load_recipe, load_resources
+from still_core.recipes.presets import PRESETS
+from still_core.refine.mix import mix
 from tasks.preflight import preflight
+from tests.unit.refine.test_clean_rules import row
 
 SHIPPED = Path(__file__).parents[2] / "deployments" / "recipes"
 OWN_DATA = str(SHIPPED / "own-data.yaml")
@@ -40,6 +43,15 @@ def test_every_shipped_recipe_loads(file: Path) -> None:
     load_resources(str(file))
 
 
+@pytest.mark.parametrize(
+    "name", [*PRESETS, *map(str, sorted(SHIPPED.glob("*.yaml")))], ids=lambda name: Path(name).stem
+)
+def test_what_a_shipped_recipe_explores_has_a_weight_in_its_mixture(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.mix.by == "bucket"
+    assert all(recipe.mix.weights.get(bucket, 0.0) > 0 for bucket in recipe.pool.buckets)
+
+
 def test_the_recipe_to_copy_is_ready_to_run_once_its_files_are_there(own_files: Path) -> None:
     recipe = load_recipe(OWN_DATA)
     found = preflight(recipe, str(own_files / "store"), load_resources(OWN_DATA))
@@ -47,6 +59,14 @@ def test_the_recipe_to_copy_is_ready_to_run_once_its_files_are_there(own_files: 
     prepared = prepare_problems(recipe.problems)
     assert [problem.gold for problem in prepared.problems] == ["4", "9"]
     assert [raw.teacher for raw in prepared.responses] == ["my-teacher"]
+
+
+def test_the_recipe_to_copy_trains_on_few_finds_beside_many_distilled_thoughts() -> None:
+    recipe = load_recipe(OWN_DATA).mix
+    d0 = mix([row(number, bucket="normal_math") for number in range(1000)], recipe)
+    finds = [row(number, bucket="hard_math") for number in range(1000, 1010)]
+    d1 = mix([*d0.kept, *finds], recipe)
+    assert (len(d0.kept), len(d1.kept)) == (1000, 1010)
 
 
 def test_the_recipe_to_copy_names_the_model_that_is_not_there(own_files: Path) -> None:

@@ -250,7 +250,8 @@ def test_a_mixture_stands_in_the_recipes_proportions() -> None:
     rows = [row(i, bucket="hard_math") for i in range(30)]
     rows += [row(100 + i, bucket="normal_math") for i in range(30)]
     rows += [row(200 + i, bucket="other") for i in range(10)]
-    mixture = mix(rows, MixRecipe(weights={"hard_math": 3.0, "normal_math": 2.0, "other": 1.0}))
+    weights = {"hard_math": 3.0, "normal_math": 2.0, "other": 1.0}
+    mixture = mix(rows, MixRecipe(weights=weights, fill=False))
     assert {s.name: s.num_taken for s in mixture.shares} == {
         "hard_math": 30,
         "normal_math": 20,
@@ -277,6 +278,16 @@ def test_a_short_bucket_is_filled_from_the_others_or_shrinks_the_mixture() -> No
     assert filled == {"hard_math": 2, "normal_math": 14, "other": 14}
     shrunk = plan_quotas(available, MixRecipe(target_size=30, fill=False))
     assert shrunk == {"hard_math": 2, "normal_math": 10, "other": 10}
+    assert plan_quotas(available, MixRecipe()) == available
+    exact = plan_quotas(available, MixRecipe(fill=False))
+    assert exact == {"hard_math": 2, "normal_math": 2, "other": 2}
+
+
+def test_a_row_without_a_weight_is_in_no_mixture_and_all_others_are() -> None:
+    rows = [row(0, bucket="other"), *(row(i) for i in range(1, 4))]
+    mixture = mix(rows, MixRecipe(weights={"hard_math": 1.0, "normal_math": 9.0, "other": 0.0}))
+    assert {one.bucket for one in mixture.kept} == {"hard_math"}
+    assert [(one.row.id, one.reason) for one in mixture.dropped] == [("d0000", "no_weight")]
 
 
 def test_short_responses_of_different_problems_may_agree_by_chance() -> None:
@@ -317,7 +328,9 @@ def test_the_mixtures_of_table_3_are_recipes(name: str, weights: dict[str, float
     assert {bucket: weight for bucket, weight in recipe.mix.weights.items() if weight} == weights
     paper = load_recipe("still-2-32b")
     mix = recipe.mix.model_copy(update={"weights": paper.mix.weights})
-    assert recipe.model_copy(update={"name": paper.name, "mix": mix}) == paper
+    assert set(recipe.pool.buckets) == set(paper.pool.buckets) & set(weights)
+    same = {"name": paper.name, "mix": mix, "pool": paper.pool}
+    assert recipe.model_copy(update=same) == paper
 
 
 @pytest.mark.parametrize(

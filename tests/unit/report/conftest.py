@@ -95,6 +95,7 @@ def make_report(problems: int = 150) -> ReportData:
             method=method,
             distill=distill,
             explore=explore,
+            round=max(index - 1, 0),
             answers=make_answers(index, normal, hard, problems),
         )
         for index, (method, distill, explore, normal, hard) in enumerate(MODELS)
@@ -149,7 +150,8 @@ def make_report(problems: int = 150) -> ReportData:
                 benchmark="arithmetic-hard",
                 benchmark_problems=500,
                 training_problems=1500,
-                overlapping=3,
+                removed=3,
+                left=0,
             ),
         ),
         curves=tuple(

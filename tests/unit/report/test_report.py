@@ -30,7 +30,9 @@ from still_core.report.terminal import summary_text
 from still_core.report.text import cell, duration, fenced, gain_text, visible
 
 
-def made_row(explore: int, normal: float, hard: float, p: float = 0.001, n: int = 500) -> ModelRow:
+def made_row(
+    explore: int, normal: float, hard: float, p: float = 0.001, n: int = 500, round: int = 0
+) -> ModelRow:
     """A row with given accuracies and one p-value for everything."""
 
     def made(accuracy: float, level: str, tokens: float) -> BenchmarkScore:
@@ -58,6 +60,7 @@ def made_row(explore: int, normal: float, hard: float, p: float = 0.001, n: int 
         gain={},
         p_vs_previous={"normal": p, "hard": p},
         p_levels={"normal": p, "hard": p},
+        round=round,
     )
 
 
@@ -227,7 +230,12 @@ def test_rows_hold_the_paired_tests_worked_out_by_hand() -> None:
 
 def test_a_good_run_shows_the_claims() -> None:
     states = verdicts(
-        [BACKBONE, made_row(0, 0.8, 0.2), made_row(9, 0.85, 0.3), made_row(20, 0.9, 0.35)]
+        [
+            BACKBONE,
+            made_row(0, 0.8, 0.2),
+            made_row(9, 0.85, 0.3, round=1),
+            made_row(20, 0.9, 0.35, round=2),
+        ]
     )
     for words in ("at least 25 points", "round 1", "round 2", "at least 10 points", "are longer"):
         assert shown(states, words) is True
@@ -240,8 +248,8 @@ def test_claims_that_do_not_show_are_said_not_to() -> None:
     weak = [
         BACKBONE,
         made_row(0, 0.549, 0.2),
-        made_row(9, 0.6, 0.25, p=0.06),
-        made_row(20, 0.6, 0.2),
+        made_row(9, 0.6, 0.25, p=0.06, round=1),
+        made_row(20, 0.6, 0.2, round=2),
     ]
     states = verdicts(weak)
     for words in ("at least 25 points", "round 1", "round 2", "at least 10 points"):
@@ -276,16 +284,17 @@ def test_a_backbone_that_solves_nothing_gives_gains_in_points() -> None:
     assert gain_text(0.902, 0.8, 12.75) == "+12.8 %"
 
 
-def test_rows_of_another_method_are_no_further_rounds() -> None:
-    rows = [BACKBONE, made_row(0, 0.8, 0.2), made_row(9, 0.85, 0.3)]
-    aligned = replace(made_row(9, 0.5, 0.1), method="SFT & DPO")
-    states = verdicts([*rows, aligned])
+def test_rows_of_another_method_or_of_no_round_are_no_further_rounds() -> None:
+    rows = [BACKBONE, made_row(0, 0.8, 0.2), made_row(9, 0.85, 0.3, round=1)]
+    aligned = replace(made_row(9, 0.5, 0.1, round=1), method="SFT & DPO")
+    fewer = replace(made_row(9, 0.4, 0.1), distill=60)
+    states = verdicts([*rows, aligned, fewer])
     assert not any("round 2" in text for text in states)
     assert shown(states, "at least 10 points") is True
 
 
 def test_a_round_that_found_nothing_is_a_round_that_does_not_show() -> None:
-    states = verdicts([BACKBONE, made_row(0, 0.8, 0.2), made_row(0, 0.8, 0.2, p=1.0)])
+    states = verdicts([BACKBONE, made_row(0, 0.8, 0.2), made_row(0, 0.8, 0.2, p=1.0, round=1)])
     assert shown(states, "round 1") is False
     assert shown(states, "at least 10 points") is False
 
