@@ -38,6 +38,8 @@ _THROTTLED_S = 3600.0
 """Longest that one request is throttled before the engine gives up."""
 _REQUEST_TIMEOUT_S = 600.0
 _REFUSALS = (400, 413, 422)
+_PASSING = (408, 409, 425)
+"""Below 500 and yet no word on the request: timeout, conflict, too early."""
 _REFUSED = {"message": {}, "finish_reason": "refused"}
 """What stands for the answer to a question that an endpoint refuses though it answers others: too
 long, or against its policy. An empty response, counted as such, that does not stop the rest."""
@@ -177,7 +179,7 @@ class OpenAIEngine(Engine):
                     continue
                 if error.code in _REFUSALS and self._answered:
                     return _REFUSED
-                if error.code < 500:
+                if error.code < 500 and error.code not in _PASSING:
                     break
             except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 cause = f"{type(error).__name__}: {error}"

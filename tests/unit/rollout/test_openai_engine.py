@@ -133,7 +133,10 @@ def test_a_chat_reply_with_a_separate_thought_keeps_both(endpoint: Endpoint) -> 
     assert endpoint.bodies[0]["messages"] == [{"role": "user", "content": "question 0"}]
 
 
-@pytest.mark.parametrize("reply", [(429, {}), (503, {}), (200, b"not json"), (200, {})])
+@pytest.mark.parametrize(
+    "reply",
+    [(429, {}), (503, {}), (408, {}), (409, {}), (425, {}), (200, b"not json"), (200, {})],
+)
 def test_passing_troubles_are_tried_again(endpoint: Endpoint, reply: tuple[int, Any]) -> None:
     endpoint.answer = lambda body, number: reply if number < 3 else (200, plain("fine"))
     engine = make_engine(endpoint)
@@ -217,10 +220,11 @@ def test_a_refusal_is_not_tried_again_and_shows_no_key(endpoint: Endpoint) -> No
     assert len(endpoint.bodies) == 1
 
 
-def test_an_endpoint_that_stays_down_ends_with_its_cause(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda body, number: (500, {})
+@pytest.mark.parametrize("status", [500, 408, 409, 425])
+def test_an_endpoint_that_stays_down_ends_with_its_cause(endpoint: Endpoint, status: int) -> None:
+    endpoint.answer = lambda body, number: (status, {})
     engine = make_engine(endpoint)
-    with pytest.raises(RolloutError, match="HTTP 500"):
+    with pytest.raises(RolloutError, match=f"HTTP {status}"):
         list(engine.generate([ask(engine, 0)]))
     assert len(endpoint.bodies) == 6
 
