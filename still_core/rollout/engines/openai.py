@@ -40,6 +40,9 @@ _REQUEST_TIMEOUT_S = 600.0
 _REFUSALS = (400, 413, 422)
 _PASSING = (408, 409, 425)
 """Below 500 and yet no word on the request: timeout, conflict, too early."""
+_ABOUT_THE_KEY = (401, 403)
+"""Bodies that may hold a part of the key: not shown."""
+_BODY_BYTES = 65536
 _REFUSED = {"message": {}, "finish_reason": "refused"}
 """What stands for the answer to a question that an endpoint refuses though it answers others: too
 long, or against its policy. An empty response, counted as such, that does not stop the rest."""
@@ -157,7 +160,7 @@ class OpenAIEngine(Engine):
         """
         url = f"{self.resources.endpoint.rstrip('/')}/{path}"
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
+        if key := os.environ.get("OPENAI_API_KEY", "").strip():
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         cause, failures, throttled = "", 0, 0
@@ -171,7 +174,7 @@ class OpenAIEngine(Engine):
                 self._answered = True
                 return choice
             except urllib.error.HTTPError as error:
-                cause = f"HTTP {error.code}"
+                cause = _cause(error)
                 asked = _retry_after(error.headers.get("Retry-After"))
                 if error.code == 429 or (error.code == 503 and asked is not None):
                     throttled += 1
@@ -182,7 +185,7 @@ class OpenAIEngine(Engine):
                 if error.code < 500 and error.code not in _PASSING:
                     break
             except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                cause = f"{type(error).__name__}: {error}"
+                cause = _cause(error)
             failures += 1
             if failures < _TRIES:
                 time.sleep(_backoff(failures))
@@ -226,6 +229,35 @@ def _chat_text(message: dict[str, Any], reason: FinishReason) -> str:
     if not content and reason.is_truncated():
         return f"<think>\n{thought}"
     return f"<think>\n{thought}\n</think>\n{content}"
+
+
+def _cause(error: Exception) -> str:
+    """One line on a failed request: status or error, and the gist of the body. Never the key."""
+    if isinstance(error, urllib.error.HTTPError):
+        told = "" if error.code in _ABOUT_THE_KEY else _told(error)
+        line = f"HTTP {error.code}" + (f": {told}" if told else "")
+    else:
+        line = f"{type(error).__name__}: {error}"
+    for part in os.environ.get("OPENAI_API_KEY", "").split():
+        line = line.replace(part, "***")
+    return " ".join(line.split())
+
+
+def _told(error: urllib.error.HTTPError) -> str:
+    """The message in the body of an error, or all of the body where it is no JSON."""
+    try:
+        with error:
+            text = error.read(_BODY_BYTES).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return ""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    for name in ("error", "message", "detail"):
+        if isinstance(told, dict) and told.get(name):
+            told = told[name]
+    return str(told) if told else ""
 
 
 def _backoff(failures: int) -> float:

@@ -199,6 +199,55 @@ def test_one_refused_question_does_not_stop_the_others(endpoint: Endpoint) -> No
     assert fine.text == "fine"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "at most 4096\ntokens for sk-not-to-be-shown", "code": 400}},
+        {"message": "at most 4096 tokens"},
+        {"detail": "at most 4096 tokens " + "and so on " * 1_000},
+        {"error": "at most 4096 tokens"},
+        b"at most 4096 tokens, says sk-not-to-be-shown",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 404, 500])
+def test_the_gist_of_a_refusal_is_shown_on_one_short_line_without_the_key(
+    endpoint: Endpoint, status: int, body: Any
+) -> None:
+    endpoint.answer = lambda asked, number: (status, body)
+    engine = make_engine(endpoint)
+    with pytest.raises(RolloutError, match=f"HTTP {status}: at most 4096 tokens") as caught:
+        list(engine.generate([ask(engine, 0)]))
+    line = str(caught.value)
+    assert "sk-not" not in line
+    assert "\n" not in line
+    assert len(line) < 500
+
+
+@pytest.mark.parametrize("body", [b"", b"[" * 60_000, b"null", {"error": None}, b"\xff\x1b[2J"])
+def test_a_body_without_a_gist_hides_no_status(endpoint: Endpoint, body: Any) -> None:
+    endpoint.answer = lambda asked, number: (400, body)
+    engine = make_engine(endpoint)
+    with pytest.raises(RolloutError, match="HTTP 400") as caught:
+        list(engine.generate([ask(engine, 0)]))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", ["sk-not-to-be-shown\n", "sk-not\nto-be-shown"])
+def test_a_key_of_more_than_one_line_is_not_shown(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    engine = make_engine(endpoint)
+    if key.endswith("\n"):
+        list(engine.generate([ask(engine, 0)]))
+        assert endpoint.keys == ["Bearer sk-not-to-be-shown"]
+        return
+    with pytest.raises(RolloutError, match="Invalid header value") as caught:
+        list(engine.generate([ask(engine, 0)]))
+    assert "sk-not" not in str(caught.value)
+    assert "to-be-shown" not in str(caught.value)
+
+
 def test_a_thought_cut_by_the_limit_stays_open(endpoint: Endpoint) -> None:
     message = {"content": None, "reasoning_content": "and then \ud800"}
     endpoint.answer = lambda body, number: (
@@ -211,10 +260,13 @@ def test_a_thought_cut_by_the_limit_stays_open(endpoint: Endpoint) -> None:
     assert completion.finish_reason is FinishReason.LENGTH
 
 
-def test_a_refusal_is_not_tried_again_and_shows_no_key(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda body, number: (401, {"error": "sk-not-to-be-shown is wrong"})
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_not_tried_again_and_no_part_of_it_is_shown(
+    endpoint: Endpoint, status: int
+) -> None:
+    endpoint.answer = lambda body, number: (status, {"error": "sk-not-t*****own is wrong"})
     engine = make_engine(endpoint)
-    with pytest.raises(RolloutError, match="HTTP 401") as caught:
+    with pytest.raises(RolloutError, match=f"HTTP {status}") as caught:
         list(engine.generate([ask(engine, 0)]))
     assert "sk-not" not in str(caught.value)
     assert len(endpoint.bodies) == 1
