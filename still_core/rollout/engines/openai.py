@@ -93,10 +93,26 @@ class OpenAIEngine(Engine):
             self._futures[request.id] = self._threads.submit(self._ask, request)
 
     def step(self) -> list[Finished]:
-        """Completions that have arrived; waits up to 0.2 s for the first."""
+        """Completions that have arrived; waits up to 0.2 s for the first.
+
+        Raises:
+            RolloutError: a request failed; in a step in which nothing arrived.
+        """
         wait(self._futures.values(), timeout=0.2, return_when=FIRST_COMPLETED)
-        done = [identity for identity, future in self._futures.items() if future.done()]
-        return [(identity, self._futures.pop(identity).result()) for identity in done]
+        finished: list[Finished] = []
+        failure: BaseException | None = None
+        for identity, future in list(self._futures.items()):
+            if not future.done():
+                continue
+            if (error := future.exception()) is not None:
+                # Stays pending until it is raised.
+                failure = failure or error
+                continue
+            del self._futures[identity]
+            finished.append((identity, future.result()))
+        if failure is not None and not finished:
+            raise failure
+        return finished
 
     def abort(self, ids: Iterable[str]) -> None:
         """Forget these requests; one that is on the wire runs out unheard."""

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from still_core.errors import ConfigError, RolloutError
 from still_core.rollout.engines import openai
+from still_core.rollout.engines.engine import Finished
 from still_core.rollout.engines.openai import OpenAIEngine
 from still_core.rollout.recipe import EngineRecipe, RolloutResources
 from still_core.rollout.rollout import FinishReason, RolloutRequest, Sampling
@@ -197,6 +199,30 @@ def test_one_refused_question_does_not_stop_the_others(endpoint: Endpoint) -> No
     refused, fine = found[ask(engine, 1).id], found[ask(engine, 2).id]
     assert (refused.text, refused.finish_reason) == ("", FinishReason.ABORT)
     assert fine.text == "fine"
+
+
+def drain(engine: OpenAIEngine) -> Iterator[Finished]:
+    while engine.pending():
+        yield from engine.step()
+
+
+def test_answers_that_end_beside_a_failure_come_out_before_it(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        return (401, {}) if body["prompt"] == "question 0" else (200, plain("fine"))
+
+    # All end in one step.
+    monkeypatch.setattr(openai, "wait", lambda pending, **limits: futures.wait(pending))
+    endpoint.answer = answer
+    engine = make_engine(endpoint)
+    found = []
+    engine.submit([ask(engine, seed) for seed in range(3)])
+    with pytest.raises(RolloutError, match="HTTP 401"):
+        found.extend(drain(engine))
+    assert sorted(identity for identity, _ in found) == sorted(
+        ask(engine, seed).id for seed in (1, 2)
+    )
 
 
 @pytest.mark.parametrize(
