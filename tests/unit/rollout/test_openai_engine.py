@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
@@ -204,6 +205,101 @@ def test_one_refused_question_does_not_stop_the_others(endpoint: Endpoint) -> No
 def drain(engine: OpenAIEngine) -> Iterator[Finished]:
     while engine.pending():
         yield from engine.step()
+
+
+def wait_for_posts(endpoint: Endpoint, count: int) -> None:
+    give_up = time.monotonic() + 10
+    while len(endpoint.bodies) < count and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert len(endpoint.bodies) == count
+
+
+def test_a_question_refused_before_any_answer_waits_for_one(endpoint: Endpoint) -> None:
+    gate = threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if body["prompt"] == "question 0":
+            return 400, {"error": "too long"}
+        gate.wait(10)
+        return 200, plain("fine")
+
+    endpoint.answer = answer
+    engine = make_engine(endpoint)
+    requests = [ask(engine, seed) for seed in range(4)]
+    engine.submit(requests)
+    wait_for_posts(endpoint, 4)
+    for _ in range(3):
+        assert engine.step() == []
+    assert engine.pending() == 4
+    gate.set()
+    found = list(drain(engine))
+    assert {identity: completion.text for identity, completion in found} == {
+        request.id: "fine" if request.seed else "" for request in requests
+    }
+    assert len(found) == 4
+
+
+def test_an_endpoint_that_refuses_all_ends_with_what_it_says_of_the_first(
+    endpoint: Endpoint,
+) -> None:
+    endpoint.answer = lambda body, number: (400, {"error": {"message": "no such parameter"}})
+    engine = make_engine(endpoint)
+    with pytest.raises(RolloutError, match=r"refused all 4 .*problem p: .*no such parameter"):
+        list(engine.generate([ask(engine, seed) for seed in range(4)]))
+    assert len(endpoint.bodies) == 4
+
+
+@pytest.mark.parametrize(("questions", "ends"), [(1, False), (15, False), (16, True)])
+def test_sixteen_questions_refused_before_any_answer_end_the_engine_but_no_sixteen_attempts(
+    endpoint: Endpoint, questions: int, ends: bool
+) -> None:
+    gate = threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if body["prompt"].startswith("refused"):
+            return 422, {"detail": [{"msg": "too long"}]}
+        gate.wait(10)
+        return 200, plain("fine")
+
+    endpoint.answer = answer
+    engine = make_engine(endpoint)
+    slow = [ask(engine, seed) for seed in range(3)]
+    engine.submit(slow)
+    engine.submit(
+        [replace(ask(engine, 3 + k), prompt=f"refused {k % questions}") for k in range(16)]
+    )
+    wait_for_posts(endpoint, 19)
+    try:
+        if ends:
+            with pytest.raises(RolloutError, match=r"refused all 16 .*too long"):
+                list(drain(engine))
+            return
+        for _ in range(3):
+            assert engine.step() == []
+    finally:
+        gate.set()
+    texts = [completion.text for _, completion in drain(engine)]
+    assert sorted(texts) == [""] * 16 + ["fine"] * 3
+
+
+def test_a_question_that_is_cut_while_it_is_put_aside_is_forgotten(endpoint: Endpoint) -> None:
+    gate = threading.Event()
+
+    def answer(body: dict[str, Any], number: int) -> tuple[int, Any]:
+        if body["prompt"] == "question 0":
+            return 400, {}
+        gate.wait(10)
+        return 200, plain("fine")
+
+    endpoint.answer = answer
+    engine = make_engine(endpoint)
+    engine.submit([ask(engine, 0), ask(engine, 1)])
+    wait_for_posts(endpoint, 2)
+    for _ in range(3):
+        engine.step()
+    engine.abort([ask(engine, 0).id])
+    gate.set()
+    assert [identity for identity, _ in drain(engine)] == [ask(engine, 1).id]
 
 
 def test_answers_that_end_beside_a_failure_come_out_before_it(
