@@ -61,7 +61,7 @@ class Report:
     phase: str
     """`starting`, `idle`, `generating`, `loading weights` or `failed`."""
     failure: str
-    """Why the engine ended; empty while it lives."""
+    """Why the engine ended; empty while it lives, and until all that finished is handed over."""
     policy_digest: str
     """Weights that the engine holds; empty before it holds any."""
     steps: int
@@ -115,21 +115,23 @@ class RolloutActor:
                 self._news.wait_for(lambda: self._hungry or self._failure, timeout=linger_s)
                 self._news.wait_for(lambda: self._failure, timeout=_HURRY_S)
             finished, self._outbox = tuple(self._outbox), []
-        return self._report(finished)
+            return self._report(finished)
 
     def health(self) -> Report:
         """What the engine is doing, without taking anything."""
-        return self._report(())
+        with self._news:
+            return self._report(())
 
     def stacks(self) -> str:
         """Stacks of all threads of this process."""
         return thread_stacks()
 
     def _report(self, finished: tuple[Finished, ...]) -> Report:
+        """The caller holds `_news`: the engine adds to the outbox before it fails, never after."""
         return Report(
             finished=finished,
             phase=self._phase,
-            failure=self._failure,
+            failure="" if self._outbox else self._failure,
             policy_digest=self._policy_digest,
             steps=self._steps,
             place=self._place,
@@ -164,9 +166,8 @@ class RolloutActor:
                                 self._news.notify_all()
         # The thread's end is reported to the pool, whatever its cause, out of memory included.
         except BaseException as error:
-            self._phase = "failed"
             with self._news:
-                self._failure = _cause(error)
+                self._phase, self._failure = "failed", _cause(error)
                 self._news.notify_all()
 
     def _apply(self, engine: Engine) -> None:

@@ -7,7 +7,9 @@ notes the label. Token ids and log-probs are empty unless the server returns the
                    ^------------- throttled, failing or unreachable: again ----|
 
 An endpoint that throttles is waited for as long as it asks, up to `_THROTTLED_S`; one that fails
-`_TRIES` times in a row for a request ends the engine. What has been drawn is in the bank.
+`_TRIES` times in a row for a request ends the engine. A question that it refuses is put aside until
+it has answered another: the refusal is then that question's result. An endpoint that refuses all
+that it is asked ends the engine. What has been drawn is in the bank.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 
 from still_core.errors import ConfigError, RolloutError, explain
 from still_core.rollout.engines.engine import Engine, Finished
@@ -38,9 +40,23 @@ _THROTTLED_S = 3600.0
 """Longest that one request is throttled before the engine gives up."""
 _REQUEST_TIMEOUT_S = 600.0
 _REFUSALS = (400, 413, 422)
-_REFUSED = {"message": {}, "finish_reason": "refused"}
+_PASSING = (408, 409, 425)
+"""Below 500 and yet no word on the request: timeout, conflict, too early."""
+_ABOUT_THE_KEY = (401, 403)
+"""Bodies that may hold a part of the key: not shown."""
+_SETTING_REFUSED = 16
+"""Different questions refused, and none answered, that show that the setting is wrong."""
+_BODY_BYTES = 65536
+_REFUSED = Completion(text="", token_ids=(), logprobs=(), finish_reason=FinishReason.ABORT)
 """What stands for the answer to a question that an endpoint refuses though it answers others: too
 long, or against its policy. An empty response, counted as such, that does not stop the rest."""
+
+
+class Refusal(NamedTuple):
+    """A request that the endpoint will not answer, and what it says of it."""
+
+    request: RolloutRequest
+    cause: str
 
 
 class Pace:
@@ -76,7 +92,8 @@ class OpenAIEngine(Engine):
         super().__init__(recipe, resources, weights)
         check_endpoint(recipe, resources)
         self._threads = ThreadPoolExecutor(resources.max_num_seqs, thread_name_prefix="openai")
-        self._futures: dict[str, Future[Completion]] = {}
+        self._futures: dict[str, Future[Completion | Refusal]] = {}
+        self._refused: dict[str, Refusal] = {}
         self._pace = Pace(resources.requests_per_minute)
         self._closed = self._answered = False
 
@@ -88,21 +105,62 @@ class OpenAIEngine(Engine):
             self._futures[request.id] = self._threads.submit(self._ask, request)
 
     def step(self) -> list[Finished]:
-        """Completions that have arrived; waits up to 0.2 s for the first."""
+        """Completions that have arrived; waits up to 0.2 s for the first.
+
+        Raises:
+            RolloutError: a request failed, or all were refused; in a step in which nothing arrived.
+        """
         wait(self._futures.values(), timeout=0.2, return_when=FIRST_COMPLETED)
-        done = [identity for identity, future in self._futures.items() if future.done()]
-        return [(identity, self._futures.pop(identity).result()) for identity in done]
+        finished: list[Finished] = []
+        failure: BaseException | None = None
+        for identity, future in list(self._futures.items()):
+            if not future.done():
+                continue
+            if (error := future.exception()) is not None:
+                # Stays pending until it is raised.
+                failure = failure or error
+                continue
+            del self._futures[identity]
+            answer = future.result()
+            if isinstance(answer, Refusal):
+                self._refused[identity] = answer
+            else:
+                finished.append((identity, answer))
+        if self._answered:
+            finished.extend((identity, _REFUSED) for identity in self._refused)
+            self._refused.clear()
+        if failure is not None and not finished:
+            raise failure
+        self._check_setting()
+        return finished
+
+    def _check_setting(self) -> None:
+        """See that the endpoint has not refused everything."""
+        questions = {refusal.request.prompt for refusal in self._refused.values()}
+        if not questions or (self._futures and len(questions) < _SETTING_REFUSED):
+            return
+        first = next(iter(self._refused.values()))
+        raise RolloutError(
+            explain(
+                f"endpoint {self.resources.endpoint} refused all {len(self._refused)} requests "
+                f"that it replied to, the first for problem {first.request.problem_id}",
+                got=first.cause,
+                remedy="check max_tokens, the other sampling settings and engine.api; if it is the "
+                "problem, leave it out",
+            )
+        )
 
     def abort(self, ids: Iterable[str]) -> None:
         """Forget these requests; one that is on the wire runs out unheard."""
         for identity in ids:
+            self._refused.pop(identity, None)
             future = self._futures.pop(identity, None)
             if future is not None:
                 future.cancel()
 
     def pending(self) -> int:
-        """Requests queued or on the wire."""
-        return len(self._futures)
+        """Requests queued, on the wire or put aside."""
+        return len(self._futures) + len(self._refused)
 
     def score(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
         """Not offered by endpoints.
@@ -119,7 +177,7 @@ class OpenAIEngine(Engine):
         self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, request: RolloutRequest) -> Completion:
+    def _ask(self, request: RolloutRequest) -> Completion | Refusal:
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.recipe.model,
@@ -134,9 +192,12 @@ class OpenAIEngine(Engine):
             body["stop"] = list(sampling.stop)
         if self.recipe.api == "chat":
             body["messages"] = [{"role": "user", "content": request.prompt}]
-            choice = self._post("chat/completions", body, "message")
+            choice = self._post("chat/completions", body, "message", request)
         else:
-            choice = self._post("completions", {**body, "prompt": request.prompt}, "text")
+            body["prompt"] = request.prompt
+            choice = self._post("completions", body, "text", request)
+        if isinstance(choice, Refusal):
+            return choice
         reason = _finish_reason(choice.get("finish_reason"))
         text = _chat_text(choice["message"], reason) if "message" in choice else choice["text"]
         return Completion(
@@ -147,15 +208,18 @@ class OpenAIEngine(Engine):
             finish_reason=reason,
         )
 
-    def _post(self, path: str, body: dict[str, Any], holds: str) -> dict[str, Any]:
+    def _post(
+        self, path: str, body: dict[str, Any], holds: str, question: RolloutRequest
+    ) -> dict[str, Any] | Refusal:
         """The first choice of the answer; retries throttling, server errors and lost connections.
 
         Raises:
-            RolloutError: the endpoint refuses, fails `_TRIES` times, or throttles too long.
+            RolloutError: the endpoint knows no such model or key, fails `_TRIES` times, or
+                throttles too long.
         """
         url = f"{self.resources.endpoint.rstrip('/')}/{path}"
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
+        if key := os.environ.get("OPENAI_API_KEY", "").strip():
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         cause, failures, throttled = "", 0, 0
@@ -169,24 +233,24 @@ class OpenAIEngine(Engine):
                 self._answered = True
                 return choice
             except urllib.error.HTTPError as error:
-                cause = f"HTTP {error.code}"
+                cause = _cause(error)
                 asked = _retry_after(error.headers.get("Retry-After"))
                 if error.code == 429 or (error.code == 503 and asked is not None):
                     throttled += 1
                     self._pace.pause(_backoff(throttled) if asked is None else asked)
                     continue
-                if error.code in _REFUSALS and self._answered:
-                    return _REFUSED
-                if error.code < 500:
+                if error.code in _REFUSALS:
+                    return Refusal(question, cause)
+                if error.code < 500 and error.code not in _PASSING:
                     break
             except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                cause = f"{type(error).__name__}: {error}"
+                cause = _cause(error)
             failures += 1
             if failures < _TRIES:
                 time.sleep(_backoff(failures))
         raise RolloutError(
             explain(
-                f"endpoint {url} gave no completion",
+                f"endpoint {url} gave no completion for problem {question.problem_id}",
                 got=cause,
                 remedy="check the endpoint, the model name and OPENAI_API_KEY",
             )
@@ -226,6 +290,35 @@ def _chat_text(message: dict[str, Any], reason: FinishReason) -> str:
     return f"<think>\n{thought}\n</think>\n{content}"
 
 
+def _cause(error: Exception) -> str:
+    """One line on a failed request: status or error, and the gist of the body. Never the key."""
+    if isinstance(error, urllib.error.HTTPError):
+        told = "" if error.code in _ABOUT_THE_KEY else _told(error)
+        line = f"HTTP {error.code}" + (f": {told}" if told else "")
+    else:
+        line = f"{type(error).__name__}: {error}"
+    for part in os.environ.get("OPENAI_API_KEY", "").split():
+        line = line.replace(part, "***")
+    return " ".join(line.split())
+
+
+def _told(error: urllib.error.HTTPError) -> str:
+    """The message in the body of an error, or all of the body where it is no JSON."""
+    try:
+        with error:
+            text = error.read(_BODY_BYTES).decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return ""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    for name in ("error", "message", "detail"):
+        if isinstance(told, dict) and told.get(name):
+            told = told[name]
+    return str(told) if told else ""
+
+
 def _backoff(failures: int) -> float:
     """Seconds to wait after so many failures in a row."""
     return min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(failures - 1, 16))
@@ -246,5 +339,4 @@ def _retry_after(header: str | None) -> float | None:
 
 
 def _finish_reason(reason: str | None) -> FinishReason:
-    known = {"length": FinishReason.LENGTH, "refused": FinishReason.ABORT}
-    return known.get(reason or "", FinishReason.STOP)
+    return FinishReason.LENGTH if reason == "length" else FinishReason.STOP
