@@ -62,7 +62,7 @@ def preflight(
     faults.passes(lambda: Store(store).check_writable())
     if reports and current_plan() is None:
         faults.passes(lambda: check_reports(reports))
-    faults.passes(lambda: check_engine(recipe.engine, resources.rollout))
+    faults.passes(lambda: check_engine(recipe.engine))
     for teacher in recipe.distil.teachers:
         faults.passes(partial(check_teacher, teacher, resources.rollout))
     faults.passes(lambda: check_pool(recipe))
@@ -138,14 +138,20 @@ def check_reports(folder: str) -> None:
         ) from None
 
 
-def check_engine(engine: EngineRecipe, resources: RolloutResources) -> None:
-    """Refuse an engine whose package is not installed, without importing it, or an endpoint that
-    is not named."""
+def check_engine(engine: EngineRecipe) -> None:
+    """Refuse an engine that can not load the weights it is given, or whose package is not
+    installed, without importing it."""
     if engine.kind == "openai":
-        from still_core.rollout.engines.openai import check_endpoint
-
-        check_endpoint(engine, resources)
-    elif find_spec(engine.kind) is None:
+        raise ConfigError(
+            explain(
+                "engine.kind=openai can not load the weights of a model: an endpoint answers with "
+                "what it serves",
+                expected="vllm or transformers",
+                remedy="set engine.kind; an endpoint can be a teacher: "
+                "distil.teachers[].kind=endpoint",
+            )
+        )
+    if find_spec(engine.kind) is None:
         raise ConfigError(
             explain(
                 f"the engine {engine.kind} is not installed",
@@ -221,12 +227,12 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
     Args:
         field: of the recipe, that says how long it may be.
         draw: what is asked for.
-        engine: with the context; an endpoint has limits of its own.
+        engine: with the context.
         codec: of the backbone; without one the prompt counts as a single token.
     """
     text = prompt(draw.prompt).text.replace(QUESTION, "?")
     taken = 1 if codec is None else len(codec.encode(text))
-    if engine.kind != "openai" and taken + draw.max_tokens > engine.max_model_len:
+    if taken + draw.max_tokens > engine.max_model_len:
         raise ConfigError(
             explain(
                 f"{field} does not fit into engine.max_model_len={engine.max_model_len}",
@@ -239,11 +245,12 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
 
 
 def _longest_sequences(recipe: Still2Recipe) -> dict[str, int]:
-    """Tokens of the longest sequence that the model is given somewhere, by the field that says so;
-    an endpoint has limits of its own."""
-    found = {"sft.max_length": recipe.sft.max_length}
-    if recipe.engine.kind != "openai":
-        found["engine.max_model_len"] = recipe.engine.max_model_len
+    """Tokens of the longest sequence that the model is given somewhere, by the field that says
+    so."""
+    found = {
+        "sft.max_length": recipe.sft.max_length,
+        "engine.max_model_len": recipe.engine.max_model_len,
+    }
     if recipe.rounds and recipe.self_improve.method == "dpo":
         found["self_improve.dpo.max_length"] = recipe.self_improve.dpo.max_length
     return found
