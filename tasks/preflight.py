@@ -373,7 +373,7 @@ def local_folder(model: str) -> Path | None:
 
         return backbone_directory()
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):  # `Path.is_dir` raises at a name that is too long
         return folder
     if model.startswith((".", "/", "~")):
         raise ConfigError(

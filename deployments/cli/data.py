@@ -153,11 +153,11 @@ def decontaminate(
     from still_core.problems.decontaminate import decontaminate as compare
     from still_core.problems.decontaminate import require_clean
     from still_core.problems.recipe import DecontaminateRecipe
+    from still_core.recipes.loading import checked
     from still_core.whole_file import whole_file
 
-    gate = DecontaminateRecipe(
-        ngram=ngram, containment=containment, threshold=threshold, waiver=waiver
-    )
+    options = {"ngram": ngram, "containment": containment, "threshold": threshold, "waiver": waiver}
+    gate = checked(DecontaminateRecipe, options, origin="an option")
     with nullcontext() if out is None else whole_file(out) as file:
         report = compare(_training_problems(train), parse_benchmarks(benchmarks), recipe=gate)
         print(report.to_markdown())
