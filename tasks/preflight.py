@@ -172,6 +172,25 @@ def check_teacher(teacher: Teacher, resources: RolloutResources) -> None:
         distil([], teacher.source)
 
 
+def check_teachers(recipe: Still2Recipe, resources: RolloutResources) -> None:
+    """Refuse teachers that can not be asked, all before the first is, and an engine that can not
+    run the local ones.
+
+    Raises:
+        ConfigError: what is wrong, all of it.
+    """
+    faults, draw = Faults(), LongestDraw(recipe.distil.max_tokens, "bare")
+    for teacher in recipe.distil.teachers:
+        faults.passes(partial(check_teacher, teacher, resources))
+    local = recipe.distil.local_models()
+    if local:
+        faults.passes(lambda: check_engine(recipe.engine))
+    for folder in map(local_folder, local):
+        codec = None if folder is None else read_codec(folder)
+        faults.passes(partial(check_room, "distil.max_tokens", draw, recipe.engine, codec))
+    faults.raise_any()
+
+
 def _fingerprint_into(problems: dict[str, str], paths: list[str]) -> None:
     problems.update(fingerprint_paths(paths))
 
@@ -216,7 +235,7 @@ def _longest_draws(recipe: Still2Recipe) -> dict[str, LongestDraw]:
         draws["explore.sampling.max_tokens"] = LongestDraw(
             recipe.explore.sampling.max_tokens, asked
         )
-    if any(teacher.kind == "local" for teacher in recipe.distil.teachers):
+    if recipe.distil.local_models():
         draws["distil.max_tokens"] = LongestDraw(recipe.distil.max_tokens, "bare")
     return draws
 
@@ -228,7 +247,7 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
         field: of the recipe, that says how long it may be.
         draw: what is asked for.
         engine: with the context.
-        codec: of the backbone; without one the prompt counts as a single token.
+        codec: of the model; without one the prompt counts as a single token.
     """
     text = prompt(draw.prompt).text.replace(QUESTION, "?")
     taken = 1 if codec is None else len(codec.encode(text))
@@ -384,8 +403,7 @@ def local_folder(model: str) -> Path | None:
 
 def fingerprint_teachers(distil: DistilRecipe) -> dict[str, dict[str, str]]:
     """Digests of the local teachers' files, by teacher's source."""
-    local = [teacher.source for teacher in distil.teachers if teacher.kind == "local"]
-    return {source: fingerprint_model(source) for source in local}
+    return {source: fingerprint_model(source) for source in distil.local_models()}
 
 
 def file_digest(path: Path) -> str:
