@@ -90,6 +90,8 @@ def test_a_mistake_in_a_recipe_is_one_line(changes: list[str], said: str, tmp_pa
     [
         ("run --recipe " + 300 * "r", "unknown recipe: got 'rrr"),
         ("run --set backbone.model=./" + 300 * "m", "no model folder there: got './mmm"),
+        ("report " + 300 * "r", "no file has so long a name: got 'reports/rrr"),
+        (f"verify --output OUT --input {300 * 'v'}", "no file has so long a name: got 'vvv"),
         ("data decontaminate --train FILE --benchmarks b=FILE --ngram 2", "ngram: "),
         ("data decontaminate --train FILE --benchmarks b=FILE --containment 60", "containment: "),
         ("model backbone --steps -5", "num_steps: "),
