@@ -11,14 +11,14 @@ from still_core.recipes.recipe import Still2Recipe
 from still_core.store.handle import Handle
 from tasks.explore import explore_problems, score_candidates
 from tasks.preferences import score_siblings
-from tasks.problems import rate_problems
+from tasks.problems import rate_problems, require_rated
 
 
 def explorable(run: Run, recipe: Still2Recipe, problems: Handle, first_model: Handle) -> Handle:
     """The problems that rounds explore: all, or those that M_1 solves at times (STILL-3)."""
     if not recipe.pool.difficulty.attempts:
         return problems
-    return rate_problems(
+    rated = rate_problems(
         store=run.store,
         problems=problems,
         policy=first_model,
@@ -32,6 +32,8 @@ def explorable(run: Run, recipe: Still2Recipe, problems: Handle, first_model: Ha
         resources=run.resources,
         run=run.name,
     )
+    require_rated(run.store, rated, recipe.pool.difficulty)
+    return rated
 
 
 @subflow(name="explore", run_name="explore-{round}-{run.name}")

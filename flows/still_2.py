@@ -29,7 +29,7 @@ from still_core.store.handle import Handle
 from tasks.backbone import publish_backbone
 from tasks.demonstrations import fingerprint_benchmarks
 from tasks.engines import workers_of_run
-from tasks.explore import pool_is_exhausted
+from tasks.explore import pool_is_exhausted, require_problems
 from tasks.mistakes import state_mistakes_in_one_line
 from tasks.preflight import preflight
 from tasks.problems import collect_problems
@@ -60,6 +60,8 @@ def still_2(
         problems = collect_problems(
             store=store, problems=recipe.problems, files=files.problems, run=run.name
         )
+        if recipe.rounds:
+            require_problems(store, problems, recipe.pool)
         backbone = publish_backbone(store=store, model=recipe.backbone.model, files=files.backbone)
         fingerprints = fingerprint_benchmarks(
             store=store, problems=problems, gate=recipe.problems.decontaminate
@@ -79,7 +81,7 @@ def still_2(
             data.append(dt)
             models.append(model)
             scores.append(evaluated(run, recipe, problems, model, round + 1))
-            if pool_is_exhausted(store, exploration):
+            if pool_is_exhausted(store, exploration, recipe.pool):
                 break
         composed = compose_report(
             store=store,

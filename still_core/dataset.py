@@ -50,7 +50,8 @@ def build_dataset(
     """Build D_0 and publish it as `data/<recipe name>`.
 
     Args:
-        recipe: its problems, distil, clean, mix and verify sections and the seed are read.
+        recipe: its problems, distil, clean, mix and verify sections and the seed are read, and
+            its engine where a teacher is a local model.
         store: where to; an equal data set that stands there is returned as it is.
         base: folder that relative local paths start from.
         files: content digest of every file that is read; part of the version.
@@ -94,8 +95,11 @@ def build_dataset(
 
 
 def dataset_version(recipe: Still2Recipe, files: Mapping[str, str]) -> str:
-    """Version by identity: equal sections and equal files give the same data set."""
+    """Version by identity: equal sections and equal files give the same data set; the engine
+    counts where it draws the responses."""
     sections = [recipe.problems, recipe.distil, recipe.clean, recipe.mix, recipe.verify]
+    if recipe.distil.local_models():
+        sections.append(recipe.engine)
     return digest([DATASET_VERSION, VERIFIER_VERSION, recipe.seed, sections, dict(files)])
 
 

@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from still_core.errors import StillError
+from still_core.errors import ConfigError, StillError, explain
 
 MUST_MATCH = (
     "fastapi",
@@ -43,6 +43,8 @@ MIN_MEMORY_GIB, GOOD_MEMORY_GIB = 6.0, 12.0
 MIN_DISK_GIB, GOOD_DISK_GIB = 1.0, 10.0
 ANSWER_TIME_S = 3.0
 """Patience with a service and with a subprocess that should answer at once."""
+BUSY_TIME_S = 60.0
+"""Patience with a Prefect server before a run: it also answers late when it is busy with others."""
 
 
 class Status(StrEnum):
@@ -366,7 +368,7 @@ def check_store(store_uri: str) -> Finding:
     return Finding(name="store", status=Status.OK, found=f"{store_uri} is writable")
 
 
-def check_prefect(variables: Mapping[str, str]) -> Finding:
+def check_prefect(variables: Mapping[str, str], *, patience_s: float = ANSWER_TIME_S) -> Finding:
     """Whether the Prefect server that is set answers; none set is fine, it brings its own."""
     url = variables.get("PREFECT_API_URL") or _profile_url(variables)
     if not url:
@@ -379,7 +381,7 @@ def check_prefect(variables: Mapping[str, str]) -> Finding:
         # A user's own setting; only these two schemes are opened.
         if urlsplit(url).scheme not in ("http", "https"):
             raise ValueError(f"not an http address: {url}")
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_TIME_S) as answer:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=patience_s) as answer:
             healthy = json.loads(answer.read(64)) is True
     except urllib.error.HTTPError as error:
         # 401 and 403 come from a server that lives and wants a key that this check does not send.
@@ -396,6 +398,19 @@ def check_prefect(variables: Mapping[str, str]) -> Finding:
         found=f"{_address(url)}: {reason}",
         remedy="start it (`still up`), or unset PREFECT_API_URL to use a local one",
     )
+
+
+def require_prefect(variables: Mapping[str, str]) -> None:
+    """Refuse to start a flow that its Prefect server would not hear of.
+
+    Raises:
+        ConfigError: the server that is set does not answer, or is not healthy.
+    """
+    finding = check_prefect(variables, patience_s=BUSY_TIME_S)
+    if finding.status is Status.FAIL:
+        raise ConfigError(
+            explain(f"no Prefect server to run with, {finding.found}", remedy=finding.remedy)
+        )
 
 
 def _address(url: str) -> str:

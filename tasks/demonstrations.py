@@ -149,6 +149,7 @@ def complete_solutions(
     from still_core.store.bundle import publish_tables
     from tasks.engines import rollout_pool, verifier_pool
 
+    told = listener(store, run)
     completed = complete_drafts(
         read_drafts(store, drafts),
         rollout_pool(store, writer, engine, resources),
@@ -156,10 +157,10 @@ def complete_solutions(
         prompt_name=prompt,
         sampling=sampling,
         owner=f"{run}/complete",
-        progress=listener(store, run),
+        progress=told,
     )
     with verifier_pool(verify, resources) as verifier:
-        completed = judge_drafts(completed, verifier)
+        completed = judge_drafts(completed, verifier, progress=told)
     tables = {
         "drafts": [one.to_row() for one in completed],
         "funnel": draft_funnel("complete", completed).to_rows(),

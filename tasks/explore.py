@@ -128,9 +128,23 @@ def score_candidates(
     return publish_tables(store, "score-candidates", version, tables)
 
 
-def pool_is_exhausted(store: str, exploration: Handle) -> bool:
-    """Whether no problem of the pool is left unsolved; no while that is not known."""
+def require_problems(store: str, problems: Handle, pool: PoolRecipe) -> None:
+    """Refuse rounds over an empty pool before any model work; not while that is not known.
+
+    Raises:
+        DataError: no problem belongs to the pool.
+    """
+    from still_core.problems.pool import require_pool
+    from still_core.problems.tables import read_problems
+
+    if not is_pending(problems):
+        require_pool(read_problems(Store(store), problems), pool)
+
+
+def pool_is_exhausted(store: str, exploration: Handle, pool: PoolRecipe) -> bool:
+    """Whether the next round would explore nothing; no while that is not known."""
     if is_pending(exploration):
         return False
     meta = Store(store).manifest(exploration).meta
-    return bool(meta["left"] == 0 and meta["unsolved"] == 0)
+    again = meta["unsolved"] if pool.retry_unsolved else 0
+    return bool(meta["left"] + again == 0)

@@ -62,7 +62,7 @@ def preflight(
     faults.passes(lambda: Store(store).check_writable())
     if reports and current_plan() is None:
         faults.passes(lambda: check_reports(reports))
-    faults.passes(lambda: check_engine(recipe.engine, resources.rollout))
+    faults.passes(lambda: check_engine(recipe.engine))
     for teacher in recipe.distil.teachers:
         faults.passes(partial(check_teacher, teacher, resources.rollout))
     faults.passes(lambda: check_pool(recipe))
@@ -138,14 +138,20 @@ def check_reports(folder: str) -> None:
         ) from None
 
 
-def check_engine(engine: EngineRecipe, resources: RolloutResources) -> None:
-    """Refuse an engine whose package is not installed, without importing it, or an endpoint that
-    is not named."""
+def check_engine(engine: EngineRecipe) -> None:
+    """Refuse an engine that can not load the weights it is given, or whose package is not
+    installed, without importing it."""
     if engine.kind == "openai":
-        from still_core.rollout.engines.openai import check_endpoint
-
-        check_endpoint(engine, resources)
-    elif find_spec(engine.kind) is None:
+        raise ConfigError(
+            explain(
+                "engine.kind=openai can not load the weights of a model: an endpoint answers with "
+                "what it serves",
+                expected="vllm or transformers",
+                remedy="set engine.kind; an endpoint can be a teacher: "
+                "distil.teachers[].kind=endpoint",
+            )
+        )
+    if find_spec(engine.kind) is None:
         raise ConfigError(
             explain(
                 f"the engine {engine.kind} is not installed",
@@ -164,6 +170,25 @@ def check_teacher(teacher: Teacher, resources: RolloutResources) -> None:
         from still_core.miniature.teachers import distil
 
         distil([], teacher.source)
+
+
+def check_teachers(recipe: Still2Recipe, resources: RolloutResources) -> None:
+    """Refuse teachers that can not be asked, all before the first is, and an engine that can not
+    run the local ones.
+
+    Raises:
+        ConfigError: what is wrong, all of it.
+    """
+    faults, draw = Faults(), LongestDraw(recipe.distil.max_tokens, "bare")
+    for teacher in recipe.distil.teachers:
+        faults.passes(partial(check_teacher, teacher, resources))
+    local = recipe.distil.local_models()
+    if local:
+        faults.passes(lambda: check_engine(recipe.engine))
+    for folder in map(local_folder, local):
+        codec = None if folder is None else read_codec(folder)
+        faults.passes(partial(check_room, "distil.max_tokens", draw, recipe.engine, codec))
+    faults.raise_any()
 
 
 def _fingerprint_into(problems: dict[str, str], paths: list[str]) -> None:
@@ -210,7 +235,7 @@ def _longest_draws(recipe: Still2Recipe) -> dict[str, LongestDraw]:
         draws["explore.sampling.max_tokens"] = LongestDraw(
             recipe.explore.sampling.max_tokens, asked
         )
-    if any(teacher.kind == "local" for teacher in recipe.distil.teachers):
+    if recipe.distil.local_models():
         draws["distil.max_tokens"] = LongestDraw(recipe.distil.max_tokens, "bare")
     return draws
 
@@ -221,12 +246,12 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
     Args:
         field: of the recipe, that says how long it may be.
         draw: what is asked for.
-        engine: with the context; an endpoint has limits of its own.
-        codec: of the backbone; without one the prompt counts as a single token.
+        engine: with the context.
+        codec: of the model; without one the prompt counts as a single token.
     """
     text = prompt(draw.prompt).text.replace(QUESTION, "?")
     taken = 1 if codec is None else len(codec.encode(text))
-    if engine.kind != "openai" and taken + draw.max_tokens > engine.max_model_len:
+    if taken + draw.max_tokens > engine.max_model_len:
         raise ConfigError(
             explain(
                 f"{field} does not fit into engine.max_model_len={engine.max_model_len}",
@@ -239,11 +264,12 @@ def check_room(field: str, draw: LongestDraw, engine: EngineRecipe, codec: Codec
 
 
 def _longest_sequences(recipe: Still2Recipe) -> dict[str, int]:
-    """Tokens of the longest sequence that the model is given somewhere, by the field that says so;
-    an endpoint has limits of its own."""
-    found = {"sft.max_length": recipe.sft.max_length}
-    if recipe.engine.kind != "openai":
-        found["engine.max_model_len"] = recipe.engine.max_model_len
+    """Tokens of the longest sequence that the model is given somewhere, by the field that says
+    so."""
+    found = {
+        "sft.max_length": recipe.sft.max_length,
+        "engine.max_model_len": recipe.engine.max_model_len,
+    }
     if recipe.rounds and recipe.self_improve.method == "dpo":
         found["self_improve.dpo.max_length"] = recipe.self_improve.dpo.max_length
     return found
@@ -366,7 +392,7 @@ def local_folder(model: str) -> Path | None:
 
         return backbone_directory()
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):  # `Path.is_dir` raises at a name that is too long
         return folder
     if model.startswith((".", "/", "~")):
         raise ConfigError(
@@ -377,8 +403,7 @@ def local_folder(model: str) -> Path | None:
 
 def fingerprint_teachers(distil: DistilRecipe) -> dict[str, dict[str, str]]:
     """Digests of the local teachers' files, by teacher's source."""
-    local = [teacher.source for teacher in distil.teachers if teacher.kind == "local"]
-    return {source: fingerprint_model(source) for source in local}
+    return {source: fingerprint_model(source) for source in distil.local_models()}
 
 
 def file_digest(path: Path) -> str:

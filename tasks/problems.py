@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from still_core.problems.pool import PoolRecipe
+from still_core.errors import DataError, explain
+from still_core.problems.pool import DifficultyRecipe, PoolRecipe
 from still_core.problems.recipe import ProblemsRecipe
 from still_core.recipes.recipe import Resources
 from still_core.rollout.recipe import EngineRecipe
@@ -14,6 +15,7 @@ from still_core.verify.answer import VERIFIER_VERSION
 from still_core.verify.recipe import VerifyRecipe
 from tasks.artifacts import Shown, table
 from tasks.listening import listener
+from tasks.planning import is_pending
 from tasks.stage import stage
 
 
@@ -43,6 +45,28 @@ def collect_problems(
 
     prepared = prepare_problems(pinned(problems, files), progress=listener(store, run))
     return publish_prepared(store, "collect-problems", version, prepared, problems)
+
+
+def require_rated(store: str, rated: Handle, window: DifficultyRecipe) -> None:
+    """Refuse to explore nothing; not while that is not known.
+
+    Raises:
+        DataError: no problem's pass rate lies in the window.
+    """
+    from still_core.store.bundle import read_rows_of
+
+    if is_pending(rated) or read_rows_of(Store(store), rated, "problems"):
+        return
+    funnel = read_rows_of(Store(store), rated, "funnel")
+    raise DataError(
+        explain(
+            "no problem's pass rate under M_1 lies in the window",
+            got={row["reason"]: row["num_dropped"] for row in funnel if row["reason"]},
+            expected=f"{window.min_pass_rate:g} to {window.max_pass_rate:g} of "
+            f"{window.attempts} attempts",
+            remedy="widen pool.difficulty, or set its attempts to 0",
+        )
+    )
 
 
 def show_rates(store: Store, rated: Handle) -> Iterator[Shown]:

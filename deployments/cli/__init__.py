@@ -7,6 +7,7 @@ help is its docstring.
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import select
 import signal
@@ -18,7 +19,7 @@ from typing import TextIO
 from cyclopts import App
 
 from deployments.cli.ending import end_if_asked
-from still_core.errors import StillError
+from still_core.errors import StillError, explain
 
 COMMANDS = {
     "run": "run:run",
@@ -126,6 +127,13 @@ def main() -> None:
         # `| head` has enough. What is left must not fail once more at Python's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(128 + signal.SIGPIPE) from None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(
+            f"still: {explain('no file has so long a name', got=error.filename)}", file=sys.stderr
+        )
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         end_if_asked()
         print("still: interrupted; the same command goes on from here", file=sys.stderr)

@@ -28,7 +28,7 @@ def build(
     out: str,
     set: Changes = (),
     resource: ResourceChanges = (),
-    workers: int = 1,
+    workers: int | None = None,
 ) -> None:
     """Build D_0 by a recipe and publish it in a store.
 
@@ -42,7 +42,7 @@ def build(
     out
         Store: a folder or `s3://bucket/prefix`.
     workers
-        Verifier processes.
+        Verifier processes, as `--resource verify_workers=N`.
     """
     prepare_environment()
     end_on_signals()
@@ -53,13 +53,15 @@ def build(
     from still_core.store import Store
     from still_core.terminal import TerminalProgress
     from tasks.engines import ask_teacher, workers_of_run
-    from tasks.preflight import fingerprint_sources, fingerprint_teachers
+    from tasks.preflight import check_teachers, fingerprint_sources, fingerprint_teachers
 
-    loaded, resources = load_recipe(recipe, set), load_resources(recipe, resource)
+    wider = () if workers is None else (f"verify_workers={workers}",)
+    loaded, resources = load_recipe(recipe, set), load_resources(recipe, (*resource, *wider))
     benchmarks = [one.source for one in loaded.problems.benchmarks]
     files = fingerprint_sources([*loaded.problems.sources, *benchmarks])
     for source, found in fingerprint_teachers(loaded.distil).items():
         files[f"teacher {source}"] = digest(found)
+    check_teachers(loaded, resources.rollout)
     store = Store(out)
     with TerminalProgress() as progress, workers_of_run():
 
@@ -79,7 +81,12 @@ def build(
             )
 
         handle = build_dataset(
-            loaded, store, files=files, workers=workers, ask=ask, progress=progress
+            loaded,
+            store,
+            files=files,
+            workers=resources.verify_workers,
+            ask=ask,
+            progress=progress,
         )
     for title, one in read_funnels(store, handle).items():
         print(f"{title}\n{one.to_markdown()}\n", file=sys.stderr)
@@ -153,11 +160,11 @@ def decontaminate(
     from still_core.problems.decontaminate import decontaminate as compare
     from still_core.problems.decontaminate import require_clean
     from still_core.problems.recipe import DecontaminateRecipe
+    from still_core.recipes.loading import checked
     from still_core.whole_file import whole_file
 
-    gate = DecontaminateRecipe(
-        ngram=ngram, containment=containment, threshold=threshold, waiver=waiver
-    )
+    options = {"ngram": ngram, "containment": containment, "threshold": threshold, "waiver": waiver}
+    gate = checked(DecontaminateRecipe, options, origin="an option")
     with nullcontext() if out is None else whole_file(out) as file:
         report = compare(_training_problems(train), parse_benchmarks(benchmarks), recipe=gate)
         print(report.to_markdown())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from deployments.cli.parameters import DEFAULT_STORE, StoreRoot
@@ -16,7 +17,7 @@ def small(
     Args:
         files: JSON or JSONL files; every text in them is read.
         out: folder of the model.
-        vocabulary: tokens.
+        vocabulary: tokens, at least 263: all bytes and the special tokens.
         hidden: width, a multiple of 32.
         layers: decoder layers.
     """
@@ -33,10 +34,13 @@ def backbone(*, steps: int = 0, store: StoreRoot = DEFAULT_STORE, device: str = 
         steps: optimiser steps; 0 takes the recipe's.
         device: torch device.
     """
+    from still_core.doctor import require_prefect
     from still_core.miniature.recipe import SchoolingRecipe
+    from still_core.recipes.loading import checked
 
+    schooling = checked(SchoolingRecipe, {"num_steps": steps} if steps else {}, origin="--steps")
     prepare_environment()
     from flows.backbone import miniature_backbone
 
-    schooling = SchoolingRecipe(num_steps=steps) if steps else SchoolingRecipe()
+    require_prefect(os.environ)
     print(miniature_backbone(schooling=schooling, store=store, device=device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -31,11 +32,13 @@ def run(
     prepare_environment()
     end_on_signals()
     from flows.still_2 import still_2
+    from still_core.doctor import require_prefect
     from still_core.report.terminal import print_summary
     from tasks.preflight import preflight
 
     # The flow checks again; here a mistake is told before a server starts.
     preflight(chosen, store, resources, str(reports))
+    require_prefect(os.environ)
     page = still_2(recipe=chosen, store=store, reports=str(reports), resources=resources)
     print_summary(Path(page))
 

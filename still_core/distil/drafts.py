@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from still_core.errors import ConfigError, explain
 from still_core.problems.problem import Problem
 from still_core.problems.raw import RawResponse
-from still_core.progress import Progress, ProgressListener
+from still_core.progress import ProgressListener
 from still_core.refine.funnel import Funnel
 from still_core.refine.recipe import DistilRecipe, Teacher
 from still_core.responses.demonstrations import distilled
@@ -74,7 +74,9 @@ class Draft:
 class VerifierMany(Protocol):
     """`still_core.verify.VerifierPool`."""
 
-    def verify_many(self, answers: Iterable[Answer]) -> list[Verdict]:
+    def verify_many(
+        self, answers: Iterable[Answer], progress: ProgressListener | None = None
+    ) -> list[Verdict]:
         """Verdicts in the order of the answers."""
 
 
@@ -101,7 +103,7 @@ def distil_drafts(
         verifier: judges complete drafts.
         seed: of the miniature's script.
         ask: how to ask live teachers.
-        progress: told when the answers are judged.
+        progress: told while the answers are judged.
 
     Raises:
         ConfigError: a live teacher and no way to ask it.
@@ -194,13 +196,16 @@ def draft_of(raw: RawResponse, unified: Unified) -> Draft:
 def judge_drafts(
     drafts: Sequence[Draft], verifier: VerifierMany, *, progress: ProgressListener | None = None
 ) -> list[Draft]:
-    """The drafts with a verdict on every complete one, in their order."""
+    """The drafts with a verdict on every complete one, in their order.
+
+    Args:
+        drafts: of any state.
+        verifier: judges the complete ones.
+        progress: told as verdicts come in.
+    """
     complete = [d for d in drafts if d.state is DraftState.COMPLETE]
-    verdicts = iter(verifier.verify_many([_answer(d) for d in complete]))
-    judged = [_judged(d, next(verdicts)) if d.state is DraftState.COMPLETE else d for d in drafts]
-    if progress is not None:
-        progress(Progress(stage="distil", done=len(judged), total=len(judged), unit="responses"))
-    return judged
+    verdicts = iter(verifier.verify_many([_answer(d) for d in complete], progress))
+    return [_judged(d, next(verdicts)) if d.state is DraftState.COMPLETE else d for d in drafts]
 
 
 def demonstrations_of(drafts: Iterable[Draft]) -> list[Demonstration]:

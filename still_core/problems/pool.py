@@ -5,12 +5,13 @@ problems, what earlier rounds tried and solved -> this round's problems, what is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from still_core.errors import ConfigError, explain
+from still_core.errors import ConfigError, DataError, explain
 from still_core.identity import derive_seed
 from still_core.problems.problem import Bucket, Problem
 from still_core.recipes.section import Section
@@ -75,6 +76,25 @@ class PoolRecipe(Section):
         return problem.bucket in self.buckets and (
             not self.sources or problem.source in self.sources
         )
+
+
+def require_pool(problems: Sequence[Problem], recipe: PoolRecipe) -> None:
+    """Refuse to explore nothing.
+
+    Raises:
+        DataError: none of the problems belongs to the pool.
+    """
+    if any(recipe.holds(problem) for problem in problems):
+        return
+    buckets = Counter(str(p.bucket) for p in problems if p.source in (recipe.sources or {p.source}))
+    raise DataError(
+        explain(
+            "the pool holds no problem to explore",
+            got=f"{dict(buckets)} in {', '.join(recipe.sources) or 'all sources'}",
+            expected=f"problems in pool.buckets {[str(bucket) for bucket in recipe.buckets]}",
+            remedy="name buckets and sources with problems in the pool, or set rounds=0",
+        )
+    )
 
 
 class Draw(NamedTuple):

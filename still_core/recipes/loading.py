@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from os.path import isfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,10 +50,20 @@ def validated(tree: Mapping[str, Any], *, origin: str) -> Still2Recipe:
     Raises:
         ConfigError: unknown key, wrong type or range.
     """
-    return _validated(Still2Recipe, tree, origin=f"recipe {origin}")
+    return checked(Still2Recipe, tree, origin=f"recipe {origin}")
 
 
-def _validated(model: type[S], tree: Mapping[str, Any], *, origin: str) -> S:
+def checked(model: type[S], tree: Mapping[str, Any], *, origin: str) -> S:
+    """The tree as that section; every fault in one line.
+
+    Args:
+        model: the section.
+        tree: its fields.
+        origin: whence they are, for the line.
+
+    Raises:
+        ConfigError: unknown key, wrong type or range.
+    """
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -78,7 +89,7 @@ def _preset_and_changes(name_or_file: str) -> tuple[str, dict[str, Any]]:
     if name_or_file in PRESETS:
         return name_or_file, {}
     path = Path(name_or_file)
-    if not path.is_file():
+    if not isfile(path):
         raise ConfigError(
             explain(
                 "unknown recipe",
@@ -91,6 +102,10 @@ def _preset_and_changes(name_or_file: str) -> tuple[str, dict[str, Any]]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(explain(f"recipe file {path} is not YAML or JSON: {error}")) from None
+    except OSError as error:
+        raise ConfigError(
+            explain(f"can not read the recipe file {path}: {error.strerror}")
+        ) from None
     if not isinstance(tree, dict):
         raise ConfigError(
             explain(f"recipe file {path}", got=type(tree).__name__, expected="a mapping of keys")
@@ -182,7 +197,7 @@ def load_resources(recipe: str, changes: Iterable[str] = ()) -> Resources:
     origin = f"resources of {recipe}"
     changes = tuple(changes)
     if changes:
-        resources = _validated(Resources, resources, origin=origin).model_dump(mode="json")
+        resources = checked(Resources, resources, origin=origin).model_dump(mode="json")
     for change in changes:
         _apply(resources, change, option="--resource", example="rollout.num_actors=4")
-    return _validated(Resources, resources, origin=origin)
+    return checked(Resources, resources, origin=origin)

@@ -351,3 +351,7 @@ class DistilRecipe(Section):
                     )
                 )
         return self
+
+    def local_models(self) -> list[str]:
+        """What the teachers of kind `local` are: these alone are run by the recipe's engine."""
+        return [teacher.source for teacher in self.teachers if teacher.kind == "local"]

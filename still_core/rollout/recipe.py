@@ -16,8 +16,8 @@ class EngineRecipe(Section):
 
     kind: Literal["vllm", "transformers", "openai"] = Field(
         "vllm",
-        description="vllm on GPU or CPU; transformers as portable fallback; openai for any "
-        "OpenAI-compatible endpoint.",
+        description="vllm on GPU or CPU; transformers as portable fallback. openai asks teachers "
+        "of kind=endpoint; a recipe that sets it is refused, as it can not load M_t.",
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Type of weights and activations. float32 on CPU."
@@ -25,11 +25,13 @@ class EngineRecipe(Section):
     max_model_len: int = Field(
         512, ge=16, description="Longest prompt plus completion, in tokens; the rest is cut."
     )
-    model: str = Field("", description="Model name at the endpoint; for kind=openai alone.")
+    model: str = Field(
+        "", description="Model name at the endpoint; for kind=openai alone, not for a recipe."
+    )
     api: Literal["completions", "chat"] = Field(
         "completions",
-        description="For kind=openai: completions sends the rendered prompt as it is, chat sends "
-        "it as one user message.",
+        description="For kind=openai alone, not for a recipe: completions sends the rendered "
+        "prompt as it is, chat sends it as one user message.",
     )
 
 
@@ -53,7 +55,7 @@ class RolloutResources(Section):
     endpoint: str = Field(
         "",
         pattern=r"^(https?://\S+)?$",
-        description="Base URL for kind=openai, e.g. http://host:8000/v1.",
+        description="Base URL of teachers of kind=endpoint, e.g. http://host:8000/v1.",
     )
     requests_per_minute: float = Field(
         0.0, ge=0.0, description="Most requests that one actor sends to the endpoint; 0: no limit."

@@ -17,6 +17,8 @@ from still_core.errors import ConfigError, explain
 from still_core.responses.format import TOKENS
 
 END, START, PAD = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
+SPECIALS = (PAD, START, END, *TOKENS)
+NUM_BYTES = 256
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\\n{{ message['content'] }}"
     "<|im_end|>\\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\\n{% endif %}"
@@ -38,15 +40,17 @@ def make_small_model(
     Args:
         files: JSON or JSONL; the tokenizer is trained on every string value in them.
         directory: made if need be.
-        vocabulary: tokens, special ones included.
+        vocabulary: tokens, special ones and all bytes included.
         hidden: width, a multiple of 32.
         layers: decoder layers.
         max_length: longest sequence, in tokens.
         seed: of the weights.
 
     Raises:
-        ConfigError: a file is missing or is not JSON.
+        ConfigError: no file, or one is missing or is not JSON; a vocabulary or a shape that there
+            can not be.
     """
+    _check(files, vocabulary, hidden, layers)
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -75,6 +79,19 @@ def make_small_model(
     return directory
 
 
+def _check(files: Sequence[Path], vocabulary: int, hidden: int, layers: int) -> None:
+    if not files:
+        raise ConfigError(explain("no file to train the tokenizer on", remedy="name JSON files"))
+    least = NUM_BYTES + len(SPECIALS)
+    for name, got, possible, expected in (
+        ("vocabulary", vocabulary, vocabulary >= least, f"{least} or more: bytes, special tokens"),
+        ("hidden", hidden, hidden >= 32 and hidden % 32 == 0, "a multiple of 32"),
+        ("layers", layers, layers >= 1, "1 or more"),
+    ):
+        if not possible:
+            raise ConfigError(explain(name, got=got, expected=expected))
+
+
 def _tokenizer(files: Sequence[Path], vocabulary: int, max_length: int) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
@@ -82,10 +99,9 @@ def _tokenizer(files: Sequence[Path], vocabulary: int, max_length: int) -> Any:
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    specials = [PAD, START, END, *TOKENS]
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=[AddedToken(token, special=True, normalized=False) for token in specials],
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIALS],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )

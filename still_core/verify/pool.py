@@ -35,6 +35,9 @@ from still_core.verify.verdict import Outcome, Verdict
 CACHED = frozenset({Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSABLE})
 """Outcomes that depend on the pair alone; a time-out or an error may not happen again."""
 
+TELL_EVERY_S = 10.0
+"""Longest time with an answer judged and no progress told."""
+
 
 class _Work(NamedTuple):
     prepared: Prepared
@@ -134,12 +137,15 @@ class VerifierPool(Closing):
     def verify_many(
         self, answers: Iterable[Answer], progress: ProgressListener | None = None
     ) -> list[Verdict]:
-        """Verdicts in input order; all workers are used."""
+        """Verdicts in input order; all workers are used. Progress is told every 100 answers, and
+        more often where they take long."""
         futures = [self.submit(answer) for answer in answers]
-        verdicts = []
+        verdicts, told = [], time.monotonic()
         for done, future in enumerate(futures, 1):
             verdicts.append(future.result())
-            if progress is not None and (done % 100 == 0 or done == len(futures)):
+            due = done % 100 == 0 or done == len(futures) or time.monotonic() - told > TELL_EVERY_S
+            if progress is not None and due:
+                told = time.monotonic()
                 progress(Progress(stage="verify", done=done, total=len(futures), unit="answers"))
         return verdicts
 

@@ -10,6 +10,7 @@ import pytest
 
 from flows.still_2 import still_2
 from still_core.distil.dataset import read_demonstrations
+from still_core.errors import DataError
 from still_core.recipes.loading import load_recipe
 from still_core.rollout.bank import RolloutBank
 from still_core.store import Handle, Store
@@ -28,6 +29,19 @@ CHANGES = [
     "select.perplexity_source=rollout",
     "select.perplexity_share=0.5",
 ]
+
+
+def test_a_window_that_no_pass_rate_lies_in_ends_the_run_before_it_explores(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    # Greedy attempts are all alike: each problem is solved by all of them or by none.
+    changes = [
+        *("pool.difficulty.attempts=2", "explore.sampling.temperature=0"),
+        *("pool.difficulty.min_pass_rate=0.4", "pool.difficulty.max_pass_rate=0.6"),
+    ]
+    recipe = load_recipe(str(finished_run.recipe_file), changes)
+    with pytest.raises(DataError, match=r"window: got {'too_.*0.4 to 0.6 of 2 attempts; widen"):
+        still_2(recipe, store=finished_run.store, reports=str(tmp_path))
 
 
 def made_by(store: Store, stage: str, before: set[Handle]) -> Handle:

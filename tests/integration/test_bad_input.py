@@ -17,19 +17,20 @@ from still_core.miniature import random_backbone
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def still(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def still(*arguments: str, cwd: Path = ROOT, **set: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "deployments.cli", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
+        env=os.environ | set,
         timeout=120,
     )
 
 
-def refused(*arguments: str) -> str:
-    done = still(*arguments)
-    assert done.returncode not in (0, None)
+def refused(*arguments: str, **set: str) -> str:
+    done = still(*arguments, **set)
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr + done.stdout
     (line,) = done.stderr.strip().splitlines()
     return line
@@ -82,6 +83,39 @@ def test_a_reader_who_has_enough_of_the_output_gets_no_traceback(section: str) -
 def test_a_mistake_in_a_recipe_is_one_line(changes: list[str], said: str, tmp_path: Path) -> None:
     store = [] if "--store" in changes else ["--store", str(tmp_path)]
     assert said in refused("run", *changes, *store)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run --recipe " + 300 * "r", "unknown recipe: got 'rrr"),
+        ("run --set backbone.model=./" + 300 * "m", "no model folder there: got './mmm"),
+        ("report " + 300 * "r", "no file has so long a name: got 'reports/rrr"),
+        (f"verify --output OUT --input {300 * 'v'}", "no file has so long a name: got 'vvv"),
+        ("data decontaminate --train FILE --benchmarks b=FILE --ngram 2", "ngram: "),
+        ("data decontaminate --train FILE --benchmarks b=FILE --containment 60", "containment: "),
+        ("model backbone --steps -5", "num_steps: "),
+        ("model small FILE --out OUT --vocabulary 10", "vocabulary: got 10, expected 263 or more"),
+        ("model small FILE --out OUT --hidden 10", "hidden: got 10, expected a multiple of 32"),
+        ("model small FILE --out OUT --layers 0", "layers: got 0, expected 1 or more"),
+        ("model small --out OUT", "no file to train the tokenizer on"),
+    ],
+    ids=lambda text: text[:60],
+)
+def test_an_option_that_can_not_be_is_one_line(arguments: str, said: str, tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "model"
+    rows.write_text(json.dumps({"problem": "1+1", "answer": "2"}) + "\n", encoding="utf-8")
+    places = arguments.replace("FILE", str(rows)).replace("OUT", str(out)).split()
+    assert said in refused(*places, STILL_STORE=str(tmp_path / "store"))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "model backbone"])
+def test_a_prefect_server_that_is_down_is_one_line(command: str, tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9/api"
+    line = refused(*command.split(), PREFECT_API_URL=url, STILL_STORE=str(tmp_path))
+    assert f"no Prefect server to run with, {url}: " in line
+    assert line.endswith("start it (`still up`), or unset PREFECT_API_URL to use a local one")
 
 
 def test_unknown_keys_of_a_recipe_file_are_named(tmp_path: Path) -> None:

@@ -6,24 +6,57 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import yaml
 
+from still_core.dataset import dataset_version
+from still_core.recipes.loading import load_recipe
 from still_core.store import Store
 from still_core.store.bundle import read_rows_of
 
 pytestmark = pytest.mark.integration
 
 
-def still(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     """The command as a user runs it."""
     program = [sys.executable, "-c", "from deployments.cli import main; main()"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    return subprocess.run(
-        [*program, *arguments], cwd=folder, capture_output=True, text=True, env=environment
+    return subprocess.Popen(
+        [*program, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
+
+
+def still(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The command, ended."""
+    with start(*arguments, folder=folder) as process:
+        output, errors = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def num_verifier_workers(pid: int) -> int:
+    """Workers of verifiers below a process."""
+    try:
+        below = psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return 0
+    return sum("still_core.verify.worker" in words_of(process) for process in below)
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def real_recipe(folder: Path, data: Path) -> Path:
@@ -130,6 +163,97 @@ def test_the_miniature_builds_shows_and_is_clean(tmp_path: Path) -> None:
     dropped = read_rows_of(store, handle, "dropped")
     assert {row["dropped_by"] for row in dropped} >= {"verdict", "repetition", "duplicate_response"}
     assert "dropped by" in still("data", "show", uri, dropped[0]["id"], folder=tmp_path).stdout
+
+
+def own_recipe(folder: Path, **sections: Any) -> Path:
+    """Six problems with a response each, whose answers only a verifier's worker can judge."""
+    rows = [
+        {
+            "q": f"Add a to {n} b.",
+            "gold": f"a+{n}b",
+            "response": f"<think>We add.</think> $\\boxed{{{n}b+a}}$",
+        }
+        for n in range(2, 8)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {
+        "name": "sums",
+        "adapter": "generic",
+        "path": str(folder / "rows.jsonl"),
+        "fields": {"statement": "q", "gold": "gold", "response": "response"},
+    }
+    recipe = {
+        "base": "miniature",
+        "name": "sums",
+        "problems": {"sources": [source], "benchmarks": []},
+        "distil": {"teachers": [{"name": "t", "kind": "file"}], "max_tokens": 160},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe | sections))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "section"),
+    [
+        (["--resource", "verify_workers=3"], {}),
+        ([], {"resources": {"verify_workers": 3}}),
+        (["--workers", "3"], {"resources": {"verify_workers": 2}}),
+    ],
+)
+def test_answers_are_judged_by_as_many_workers_as_the_resources_say(
+    options: list[str], section: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = own_recipe(tmp_path, **section)
+    command = ["data", "build", "--recipe", str(recipe), "--out", "store", *options]
+    most = 0
+    with start(*command, folder=tmp_path) as building:
+        while building.poll() is None:
+            most = max(most, num_verifier_workers(building.pid))
+            time.sleep(0.02)
+        _, errors = building.communicate()
+    assert building.returncode == 0, errors
+    assert most == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], "teacher 'far' needs an endpoint"),
+        (["distil.teachers.1.kind=scripted"], "unknown scripted teacher"),
+        (["engine.kind=openai"], "engine.kind=openai can not load the weights"),
+        (
+            ["distil.max_tokens=1000"],
+            "distil.max_tokens does not fit into engine.max_model_len=384",
+        ),
+    ],
+)
+def test_no_teacher_is_asked_before_all_can_be(
+    changes: list[str], said: str, tmp_path: Path
+) -> None:
+    teachers = [
+        {"name": "near", "kind": "local", "source": "miniature"},
+        {"name": "far", "kind": "endpoint", "source": "far-1"},
+    ]
+    recipe = own_recipe(tmp_path, distil={"teachers": teachers, "max_tokens": 160})
+    options = [part for change in changes for part in ("--set", change)]
+    done = still(
+        "data", "build", "--recipe", str(recipe), "--out", "store", *options, folder=tmp_path
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_another_engine_of_a_local_teacher_makes_another_data_set() -> None:
+    def version(*changes: str) -> str:
+        return dataset_version(load_recipe("miniature", changes), {})
+
+    local = ("distil.teachers.0.kind=local", "distil.teachers.0.source=miniature")
+    longer = "engine.max_model_len=512"
+    assert version(*local, longer) != version(*local)
+    assert version(longer) == version(), "nothing is drawn by the engine"
 
 
 def test_decontaminate_finds_what_is_there_and_fails(tmp_path: Path, shared_data: Path) -> None:

@@ -57,7 +57,6 @@ def test_resources_that_can_not_work_are_refused_with_the_recipe(change: str, sa
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (["engine.kind=openai"], "engine openai needs a model name and an endpoint"),
         (["distil.teachers.0.kind=endpoint"], "teacher 'separate' needs an endpoint"),
         (["distil.teachers.0.source=oracle"], "unknown scripted teacher"),
         (
@@ -93,6 +92,16 @@ def test_what_can_not_work_is_refused_in_one_line_before_any_work(
     assert "\n" not in str(refused.value)
 
 
+def test_an_endpoint_is_refused_as_the_engine_of_models_that_a_run_trains(tmp_path: Path) -> None:
+    recipe = load_recipe("miniature", ["engine.kind=openai", "engine.model=gpt-x"])
+    resources = load_resources("miniature", ["rollout.endpoint=http://127.0.0.1:9/v1"])
+    with pytest.raises(ConfigError, match="can not load the weights of a model") as refused:
+        preflight(recipe, str(tmp_path), resources)
+    assert str(refused.value).endswith(
+        "an endpoint can be a teacher: distil.teachers[].kind=endpoint"
+    )
+
+
 def test_rows_are_held_against_the_positions_only_where_they_are_trained_on(
     tmp_path: Path,
 ) -> None:
@@ -108,7 +117,9 @@ def test_a_prompt_longer_than_the_context_is_refused(tmp_path: Path) -> None:
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     recipe = load_recipe("miniature", ["engine.kind=openai", "distil.teachers.0.kind=endpoint"])
-    line = r"2 things to mend before the run: \(1\) engine openai .*; \(2\) teacher 'separate' "
+    line = (
+        r"2 things to mend before the run: \(1\) engine.kind=openai .*; \(2\) teacher 'separate' "
+    )
     with pytest.raises(ConfigError, match=line):
         preflight(recipe, str(tmp_path), Resources())
     with planning():

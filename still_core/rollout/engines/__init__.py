@@ -1,1 +1,1 @@
-"""Rollout engines: vllm (default), transformers (portable, oracle), openai (any endpoint)."""
+"""Rollout engines: vllm (default), transformers (portable, oracle), openai (teachers)."""

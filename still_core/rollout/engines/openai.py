@@ -1,7 +1,8 @@
-"""Any OpenAI-compatible endpoint as an engine: teachers, or a vLLM server that others run.
+"""Any OpenAI-compatible endpoint as an engine: how teachers of kind `endpoint` are asked.
 
 Its weights are whatever the endpoint serves under the recipe's model name, so `load_weights` only
-notes the label. Token ids and log-probs are empty unless the server returns them.
+notes the label, and preflight refuses it for the models of a run. Token ids and log-probs are
+empty unless the server returns them.
 
     request -> its turn (rate limit, a pause the server asked for) -> POST -> completion
                    ^------------- throttled, failing or unreachable: again ----|

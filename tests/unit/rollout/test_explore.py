@@ -15,17 +15,19 @@ import pytest
 
 from still_core.errors import DataError, RolloutError
 from still_core.identity import canonical, digest
+from still_core.problems.pool import PoolRecipe
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
-from still_core.rollout.found import publish_exploration
+from still_core.rollout.found import draw_problems, publish_exploration
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import sample
 from still_core.store import Store
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
+from tasks.explore import pool_is_exhausted
 
 
 class PlainPrompt:
@@ -252,6 +254,19 @@ def test_neither_waves_nor_cut_siblings_change_what_is_published(tmp_path: Path)
             handle = publish_exploration(store, "explore", version, found, round=1, left=0)
             digests.add(handle.digest)
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("retry_unsolved", [True, False])
+def test_a_pool_is_used_up_when_the_next_round_would_explore_nothing(
+    retry_unsolved: bool, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    recipe = PoolRecipe(buckets=(Bucket.NORMAL_MATH,), retry_unsolved=retry_unsolved)
+    found = run(ScriptedPool({"p0": [0], "p1": []}), 2, max_attempts=2)
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    next_round = draw_problems(store, make_problems(2), recipe, [handle], seed=0).problems
+    assert [problem.id for problem in next_round] == (["p1"] if retry_unsolved else [])
+    assert pool_is_exhausted(store.root, handle, recipe) is (not next_round)
 
 
 def test_one_by_one_draws_nothing_that_does_not_count() -> None:
