@@ -368,6 +368,9 @@ def check_store(store_uri: str) -> Finding:
     return Finding(name="store", status=Status.OK, found=f"{store_uri} is writable")
 
 
+_PREFECT_CLOUD = "https://api.prefect.cloud/"
+
+
 def check_prefect(variables: Mapping[str, str], *, patience_s: float = ANSWER_TIME_S) -> Finding:
     """Whether the Prefect server that is set answers; none set is fine, it brings its own."""
     url = variables.get("PREFECT_API_URL") or _profile_url(variables)
@@ -385,7 +388,9 @@ def check_prefect(variables: Mapping[str, str], *, patience_s: float = ANSWER_TI
             healthy = json.loads(answer.read(64)) is True
     except urllib.error.HTTPError as error:
         # 401 and 403 come from a server that lives and wants a key that this check does not send.
-        healthy, reason = error.code in (401, 403), f"HTTP {error.code}"
+        # Prefect Cloud promises no such address.
+        healthy = error.code in (401, 403) or (error.code == 404 and url.startswith(_PREFECT_CLOUD))
+        reason = f"HTTP {error.code}"
     except (OSError, ValueError) as error:
         healthy, reason = False, str(getattr(error, "reason", error))
     else:

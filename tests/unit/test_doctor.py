@@ -184,6 +184,15 @@ def test_a_prefect_server_is_asked_for_its_health(server: str) -> None:
     assert status("/sick") is Status.FAIL
 
 
+def test_prefects_own_cloud_lives_also_without_an_address_for_its_health(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"PREFECT_API_URL": f"{server}/nothing-here"}
+    assert "404" in doctor.check_prefect(variables).found
+    monkeypatch.setattr(doctor, "_PREFECT_CLOUD", server)
+    assert doctor.check_prefect(variables).status is Status.OK
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "file:///etc/passwd", "nonsense"])
 def test_a_prefect_server_that_is_not_there_fails_with_a_remedy(url: str) -> None:
     finding = doctor.check_prefect({"PREFECT_API_URL": url})
