@@ -14,16 +14,40 @@ from typing import Any
 
 from still_core.errors import RolloutError, explain
 
-SECRET_MARKS = ("SECRET", "PASSWORD", "TOKEN", "API_KEY", "CREDENTIAL")
+SECRET_MARKS = (
+    "APIKEY",
+    "AUTH",
+    "CONNECTION_STRING",
+    "CONNECTION_URL",
+    "CREDENTIAL",
+    "DATABASE_URL",
+    "PASSPHRASE",
+    "PASSWD",
+    "PASSWORD",
+    "PREFECT_",
+    "SECRET",
+    "TOKEN",
+    "_DSN",
+    "_KEY",
+)
 """Parts of names of environment variables that workers do not get."""
 
 _WORKERS_NEED = (
     "AWS_ACCESS_KEY_ID",
+    "AWS_AUTH_SCHEME_PREFERENCE",
+    "AWS_CONTAINER_",
+    "AWS_CREDENTIAL_",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "FSSPEC_S3_",
     "OPENAI_API_KEY",
+    "RAY_",
 )
-"""Secrets that workers do need: to fetch weights from the store, to ask an endpoint."""
+"""How names begin that workers do need: to reach the store by a key, a file or the role of a pod,
+to ask an endpoint, to talk to Ray where it wants tokens or certificates."""
 
 _STORE_ADDRESS = (
     "AWS_ENDPOINT_URL",
@@ -126,7 +150,7 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
 def _hide_secrets() -> dict[str, str]:
     marked = (name for name in os.environ if any(mark in name.upper() for mark in SECRET_MARKS))
     # Trainers and rollout actors reach the store with the inherited credentials.
-    names = [name for name in marked if name not in _WORKERS_NEED]
+    names = [name for name in marked if not name.upper().startswith(_WORKERS_NEED)]
     return {name: os.environ.pop(name) for name in names}
 
 
