@@ -64,7 +64,7 @@ class RolloutRequest:
     prompt_digest: str
     """Digest of prompt name, version and chat template."""
     policy_digest: str
-    """Digest of the weights."""
+    """Digest of the published model, or of a teacher's folder: weights and settings."""
     policy_version: int
     """t of the policy M_t: 0 is the backbone, -1 a model that is no M_t."""
     sampling: Sampling
