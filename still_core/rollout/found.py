@@ -6,7 +6,7 @@ pool, earlier explorations -> this round's problems -> explore -> publish -> rea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,9 @@ from still_core.rollout.rollout import Rollout
 from still_core.store import Handle, Store
 from still_core.store.bundle import publish_tables, read_rows_of
 from still_core.verify.verdict import Outcome
+
+_CHUNK = 256
+"""Rollouts read from the bank at a time: whole, each takes half a megabyte for 8,000 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +116,10 @@ def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str
             wanted |= judged
         else:
             lost["only_correct" if solved else "only_wrong"] += len(judged)
-    found = RolloutBank(store).get(wanted)
+    found = {
+        rollout.id: replace(rollout, outcome=wanted[rollout.id], token_ids=(), logprobs=())
+        for rollout in _in_chunks(RolloutBank(store), list(wanted))
+    }
     for name in wanted:
         if name not in found:
             raise MissingError(
@@ -123,10 +129,13 @@ def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str
                     remedy=f"delete manifests/{handle.name}/{handle.version}.json to explore again",
                 )
             )
-    return [
-        replace(rollout, outcome=wanted[name], token_ids=(), logprobs=())
-        for name, rollout in found.items()
-    ], dict(lost)
+    return list(found.values()), dict(lost)
+
+
+def _in_chunks(bank: RolloutBank, ids: Sequence[str]) -> Iterator[Rollout]:
+    """What the bank has of these, in their order."""
+    for start in range(0, len(ids), _CHUNK):
+        yield from bank.get(ids[start : start + _CHUNK]).values()
 
 
 def solved_by_level(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

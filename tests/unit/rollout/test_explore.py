@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from still_core.errors import DataError, RolloutError
+from still_core.errors import DataError, MissingError, RolloutError
 from still_core.identity import canonical, digest
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
-from still_core.rollout.found import publish_exploration
+from still_core.rollout.found import publish_exploration, read_siblings
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import sample
@@ -321,6 +321,36 @@ def test_a_second_exploration_draws_nothing_and_finds_the_same() -> None:
     assert second.tally.generated_tokens == 0
     assert second.to_rows() == first.to_rows()
     assert second.selected == first.selected
+
+
+def test_siblings_come_from_the_bank_in_small_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    script = {f"p{n}": [9] for n in range(60)}
+    found = run(ScriptedPool(script, capacity=64), 60, bank=RolloutBank(store))
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    whole, asked = RolloutBank.get, []
+
+    def get(bank: RolloutBank, ids: Iterable[str]) -> dict[str, Rollout]:
+        asked.append(len(list(ids)))
+        return whole(bank, ids)
+
+    monkeypatch.setattr(RolloutBank, "get", get)
+    siblings, lost = read_siblings(store, handle)
+    assert max(asked) <= 256 < sum(asked) == len(siblings) == 600
+    assert lost == {"not_judged": 0}
+    names = [attempt.rollout_id for group in found.groups for attempt in group.attempts]
+    banked = whole(RolloutBank(store), names)
+    assert siblings == [replace(banked[name], token_ids=(), logprobs=()) for name in names]
+
+
+def test_a_sibling_that_the_bank_has_lost_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    found = run(ScriptedPool({"p0": [1]}), 1, bank=MemoryBank())
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    with pytest.raises(MissingError, match=found.groups[0].attempts[0].rollout_id):
+        read_siblings(store, handle)
 
 
 class RoughPool(ScriptedPool):
