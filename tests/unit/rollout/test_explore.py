@@ -15,6 +15,7 @@ import pytest
 
 from still_core.errors import DataError, MissingError, RolloutError
 from still_core.identity import canonical, digest
+from still_core.problems.difficulty import PassRate, measured_rates
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
@@ -22,7 +23,7 @@ from still_core.rollout.explore import Exploration, explore
 from still_core.rollout.found import publish_exploration, read_siblings
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
-from still_core.rollout.sample import sample
+from still_core.rollout.sample import SampleResult, sample
 from still_core.store import Store
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
@@ -525,6 +526,62 @@ def test_a_sample_has_exactly_n_attempts_whatever_their_outcome() -> None:
         [0, 1, 2, 3],
         [0, 1, 2, 3],
     ]
+
+
+def test_the_requests_of_a_finished_problem_are_forgotten() -> None:
+    pool, built = ScriptedPool({f"p{n}": [n] for n in range(5)}), []
+    build = search.search_builder(
+        pool,
+        PlainPrompt(),
+        Sampling(temperature=0.0, max_tokens=8),
+        max_attempts=6,
+        seed=0,
+        round=0,
+        until_correct=True,
+    )
+
+    def remembered(problem: Problem) -> search.ProblemSearch:
+        built.append(build(problem))
+        assert len(built[-1].requests) == 6
+        return built[-1]
+
+    problems = make_problems(6)
+    campaign = search.Campaign(
+        stage="test",
+        pool=pool,
+        verifier=ScriptedVerifier(),
+        bank=None,
+        owner="test",
+        build=remembered,
+        in_flight_limit=lambda finished: 2,
+        idle_limit=lambda finished: 2,
+        abort_siblings=True,
+        progress=None,
+    )
+    found = campaign.run([*problems, replace(problems[0], id="twin")])
+    assert [len(each.counted()) for each in found] == [1, 2, 3, 4, 5, 6, 1]
+    assert [each.requests for each in (*found, *built)] == [()] * 14
+
+
+def counted(*, keeps_texts: bool) -> SampleResult:
+    return sample(
+        make_problems(30),
+        ScriptedPool({f"p{n}": [0, 2] for n in range(30)}),
+        None,
+        ScriptedVerifier(),
+        Sampling(temperature=1.0, max_tokens=8),
+        num_samples=8,
+        prompt=PlainPrompt(),
+        keeps_texts=keeps_texts,
+    )
+
+
+def test_who_only_counts_keeps_no_text_and_counts_the_same() -> None:
+    whole, bare = counted(keeps_texts=True), counted(keeps_texts=False)
+    assert [len(group.rollouts) for group in whole.groups] == [8] * 30
+    assert [group.rollouts for group in bare.groups] == [()] * 30
+    rate = PassRate(num_correct=2, num_attempts=8)
+    assert measured_rates(bare) == measured_rates(whole) == {f"p{n}": rate for n in range(30)}
 
 
 def test_greedy_samples_of_other_seeds_and_rounds_come_from_the_bank() -> None:
