@@ -34,7 +34,7 @@ class Found:
     attempts: list[dict[str, Any]]
     """Pass rate by attempt number."""
     samples: list[dict[str, Any]]
-    """The selected rollouts, whole."""
+    """The selected rollouts, without token ids and log-probs."""
 
 
 def draw_problems(
@@ -81,13 +81,19 @@ def read_exploration(store: Store, handle: Handle) -> Found:
         round=int(store.manifest(handle).meta["round"]),
         groups=read_rows_of(store, handle, "groups"),
         attempts=read_rows_of(store, handle, "attempts"),
-        samples=read_rows_of(store, handle, "selected"),
+        samples=_selected(store, handle),
     )
 
 
-def read_selected(store: Store, handle: Handle) -> list[Rollout]:
-    """The selected rollouts, with token ids and log-probs."""
-    return [Rollout.from_row(row) for row in read_rows_of(store, handle, "selected")]
+def read_selected(store: Store, handle: Handle, *, logprobs: bool) -> list[Rollout]:
+    """The selected rollouts without token ids, with log-probs where they are asked for."""
+    rows = _selected(store, handle, *(["logprobs"] if logprobs else []))
+    return [Rollout.from_row({"token_ids": (), "logprobs": (), **row}) for row in rows]
+
+
+def _selected(store: Store, handle: Handle, *heavy: str) -> list[dict[str, Any]]:
+    names = [name for name in Rollout.__dataclass_fields__ if name not in ("token_ids", "logprobs")]
+    return read_rows_of(store, handle, "selected", columns=[*names, *heavy])
 
 
 def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str, int]]:

@@ -20,7 +20,12 @@ from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
-from still_core.rollout.found import publish_exploration, read_siblings
+from still_core.rollout.found import (
+    publish_exploration,
+    read_exploration,
+    read_selected,
+    read_siblings,
+)
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import SampleResult, sample
@@ -352,6 +357,22 @@ def test_a_sibling_that_the_bank_has_lost_is_named(tmp_path: Path) -> None:
     handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
     with pytest.raises(MissingError, match=found.groups[0].attempts[0].rollout_id):
         read_siblings(store, handle)
+
+
+@pytest.mark.parametrize("logprobs", [True, False])
+def test_selected_rollouts_are_read_without_what_nobody_looks_at(
+    tmp_path: Path, logprobs: bool
+) -> None:
+    store = Store(tmp_path)
+    found = run(ScriptedPool({"p0": [1], "p1": [0]}), 3)
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    bare = [replace(one, token_ids=(), logprobs=()) for one in found.selected]
+    with_logprobs = [replace(one, token_ids=()) for one in found.selected]
+    read = read_selected(store, handle, logprobs=logprobs)
+    assert read == (with_logprobs if logprobs else bare)
+    for row in read_exploration(store, handle).samples:
+        assert {"id", "text", "outcome"} < set(row)
+        assert not {"token_ids", "logprobs"} & set(row)
 
 
 class RoughPool(ScriptedPool):
