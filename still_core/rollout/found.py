@@ -63,7 +63,7 @@ def publish_exploration(
     tables = {
         "groups": exploration.to_rows(),
         "attempts": exploration.attempt_rows(),
-        "selected": [rollout.to_row() for rollout in exploration.selected],
+        "selected": map(_row, exploration.selected),
     }
     meta = {
         **exploration.summary(),
@@ -73,6 +73,19 @@ def publish_exploration(
         "outcomes": exploration.outcomes(),
     }
     return publish_tables(store, name, version, tables, meta=meta)
+
+
+def _row(rollout: Rollout) -> dict[str, Any]:
+    """As `to_row`, without a Python object per token."""
+    import numpy as np
+
+    row = replace(rollout, token_ids=(), logprobs=()).to_row()
+    # Where no rollout has any, the column has no type.
+    if rollout.token_ids:
+        row["token_ids"] = np.asarray(rollout.token_ids, np.int64)
+    if rollout.logprobs:
+        row["logprobs"] = np.asarray(rollout.logprobs, np.float64)
+    return row
 
 
 def read_exploration(store: Store, handle: Handle) -> Found:

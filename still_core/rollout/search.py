@@ -166,7 +166,7 @@ class ProblemSearch:
         if attempt.correct and lowest:
             self.lowest_correct = index
             if self.until_correct:
-                self.kept = {index: rollout}
+                self.kept = {index: rollout.packed()}
         if not self.until_correct and self.keeps_texts:
             self.kept[index] = replace(rollout, token_ids=(), logprobs=())
 

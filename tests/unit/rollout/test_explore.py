@@ -30,6 +30,7 @@ from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
 from still_core.rollout.sample import SampleResult, sample
 from still_core.store import Store
+from still_core.store.tables import table_bytes
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
 
@@ -367,7 +368,7 @@ def test_selected_rollouts_are_read_without_what_nobody_looks_at(
     found = run(ScriptedPool({"p0": [1], "p1": [0]}), 3)
     handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
     bare = [replace(one, token_ids=(), logprobs=()) for one in found.selected]
-    with_logprobs = [replace(one, token_ids=()) for one in found.selected]
+    with_logprobs = [replace(one, logprobs=(-1.0, -1.0, -1.0)) for one in bare]
     read = read_selected(store, handle, logprobs=logprobs)
     assert read == (with_logprobs if logprobs else bare)
     for row in read_exploration(store, handle).samples:
@@ -382,6 +383,30 @@ class RoughPool(ScriptedPool):
         rollout = super()._finish(request)
         text = rollout.text if rollout.text == "good" else "\ud800"
         return replace(rollout, text=text, logprobs=(-0.1, -1 / 3, -2e-9))
+
+
+class MutePool(ScriptedPool):
+    """An endpoint, which tells no tokens."""
+
+    def _finish(self, request: RolloutRequest) -> Rollout:
+        return replace(super()._finish(request), token_ids=(), logprobs=())
+
+
+def test_a_selected_rollout_takes_eight_bytes_a_token_until_it_is_published() -> None:
+    (one,) = run(ScriptedPool({"p0": [1]}), 1).selected
+    assert memoryview(one.token_ids).nbytes + memoryview(one.logprobs).nbytes == 8 * 3
+
+
+@pytest.mark.parametrize("pool", [ScriptedPool, RoughPool, MutePool])
+def test_selected_rollouts_are_published_as_the_banks_own_rows(
+    tmp_path: Path, pool: type[ScriptedPool]
+) -> None:
+    store = Store(tmp_path)
+    found = run(pool({"p0": [1], "p2": [0]}), 3, bank=RolloutBank(store))
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    banked = RolloutBank(store).get(one.id for one in found.selected)
+    rows = [banked[one.id].to_row() for one in found.selected]
+    assert store.read_bytes(handle, "selected.parquet") == table_bytes(rows)
 
 
 def test_what_was_drawn_and_what_comes_from_the_bank_are_the_same_bytes(tmp_path: Path) -> None:
