@@ -446,10 +446,12 @@ def check_ray(variables: Mapping[str, str], installed: Mapping[str, str]) -> Fin
             remedy="pip install -r infra/lock-cpu.txt",
         )
     address = variables.get("RAY_ADDRESS", "")
-    if address in ("", "local", "auto"):
+    if address in ("", "local"):
         return Finding(
             name="ray", status=Status.OK, found=f"{installed['ray']}; runs start a local cluster"
         )
+    if address == "auto":
+        return _ray_of_this_machine()
     parts = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         with socket.create_connection(
@@ -463,6 +465,20 @@ def check_ray(variables: Mapping[str, str], installed: Mapping[str, str]) -> Fin
             found=f"{address}: {error}",
             remedy="start the cluster, or unset RAY_ADDRESS to use a local one",
         )
+
+
+def _ray_of_this_machine() -> Finding:
+    """What `RAY_ADDRESS=auto` joins: runs start none where it is set."""
+    import psutil
+
+    if any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"])):
+        return Finding(name="ray", status=Status.OK, found="runs join the Ray of this machine")
+    return Finding(
+        name="ray",
+        status=Status.FAIL,
+        found="RAY_ADDRESS=auto: no Ray runs on this machine",
+        remedy="`ray start` one, or unset RAY_ADDRESS to use a local one",
+    )
 
 
 def check_engine(installed: Mapping[str, str]) -> Finding:

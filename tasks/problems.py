@@ -120,6 +120,7 @@ def rate_problems(
                 prompt=prompt,
                 owner=f"{run}/rate",
                 stage="measure pass rates",
+                keeps_texts=False,
                 progress=listener(store, run),
             )
         )

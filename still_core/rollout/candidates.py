@@ -52,10 +52,11 @@ def candidates_of(
     Raises:
         DataError: perplexity is to come from the rollouts, and one recorded no log-probs.
     """
-    rollouts = read_selected(store, exploration)
+    read_off = perplexity_source is PerplexitySource.ROLLOUT
+    rollouts = read_selected(store, exploration, logprobs=read_off)
     rows, defects = _parsed(rollouts, problems, prompt_named(prompt), round)
     funnel = Funnel().step("format", len(rows), defects)
-    if perplexity_source is PerplexitySource.ROLLOUT:
+    if read_off:
         return _read_off(store, rows, rollouts, policy), funnel
     return _scored(store, rows, policy, prompt, dtype, resources, progress), funnel
 

@@ -14,16 +14,40 @@ from typing import Any
 
 from still_core.errors import RolloutError, explain
 
-SECRET_MARKS = ("SECRET", "PASSWORD", "TOKEN", "API_KEY", "CREDENTIAL")
+SECRET_MARKS = (
+    "APIKEY",
+    "AUTH",
+    "CONNECTION_STRING",
+    "CONNECTION_URL",
+    "CREDENTIAL",
+    "DATABASE_URL",
+    "PASSPHRASE",
+    "PASSWD",
+    "PASSWORD",
+    "PREFECT_",
+    "SECRET",
+    "TOKEN",
+    "_DSN",
+    "_KEY",
+)
 """Parts of names of environment variables that workers do not get."""
 
 _WORKERS_NEED = (
     "AWS_ACCESS_KEY_ID",
+    "AWS_AUTH_SCHEME_PREFERENCE",
+    "AWS_CONTAINER_",
+    "AWS_CREDENTIAL_",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SECURITY_TOKEN",
     "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "FSSPEC_S3_",
     "OPENAI_API_KEY",
+    "RAY_",
 )
-"""Secrets that workers do need: to fetch weights from the store, to ask an endpoint."""
+"""How names begin that workers do need: to reach the store by a key, a file or the role of a pod,
+to ask an endpoint, to talk to Ray where it wants tokens or certificates."""
 
 _STORE_ADDRESS = (
     "AWS_ENDPOINT_URL",
@@ -50,6 +74,9 @@ class ActorPlace:
 def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> None:
     """Join the cluster at `RAY_ADDRESS`, or start Ray on this machine; nothing if already joined.
 
+    Ray is started where the address is unset or `local`. `auto` joins one that runs on this machine
+    and starts none.
+
     Args:
         num_cpus: CPUs that a local Ray hands out. By default twice those of the machine, at least
             4: rollout actors keep their share while they idle between two stages, and a training
@@ -63,7 +90,8 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
 
     if ray.is_initialized():
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS", "")
+    is_local = address in ("", "local")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's default of 15 lets anything else on the machine starve engines and trainers.
@@ -71,19 +99,19 @@ def connect(*, num_cpus: float | None = None, temp_dir: str | None = None) -> No
     # Ray puts handlers of its own on SIGTERM, in Python and in C++ (which prints a dump).
     on_sigterm = signal.getsignal(signal.SIGTERM)
     # Local workers inherit this process's environment, so secrets are out of it while Ray starts.
-    hidden = _hide_secrets() if not address else {}
+    hidden = _hide_secrets() if is_local else {}
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
+        if is_local:
             _start_local(num_cpus or 2 * max(2, os.cpu_count() or 2), temp_dir)
+        else:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     # Ray raises a plain Exception where a local node does not come up in time.
     except Exception as error:
         raise RolloutError(
             explain(
                 "Ray does not start or answer",
                 got=str(error),
-                expected=f"a cluster at {address}" if address else "a free machine",
+                expected="a free machine" if is_local else f"a cluster at {address}",
                 remedy="check RAY_ADDRESS, free memory and /dev/shm",
             )
         ) from error
@@ -100,6 +128,8 @@ def _start_local(num_cpus: float, temp_dir: str | None) -> None:
     for last in (False, True):
         try:
             ray.init(
+                # Said outright, or it would join a Ray that somebody started here.
+                address="local",
                 num_cpus=int(num_cpus),
                 include_dashboard=False,
                 log_to_driver=False,
@@ -126,7 +156,7 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
 def _hide_secrets() -> dict[str, str]:
     marked = (name for name in os.environ if any(mark in name.upper() for mark in SECRET_MARKS))
     # Trainers and rollout actors reach the store with the inherited credentials.
-    names = [name for name in marked if name not in _WORKERS_NEED]
+    names = [name for name in marked if not name.upper().startswith(_WORKERS_NEED)]
     return {name: os.environ.pop(name) for name in names}
 
 

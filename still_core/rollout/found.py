@@ -6,7 +6,7 @@ pool, earlier explorations -> this round's problems -> explore -> publish -> rea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from still_core.store import Handle, Store
 from still_core.store.bundle import publish_tables, read_rows_of
 from still_core.verify.verdict import Outcome
 
+_CHUNK = 256
+"""Rollouts read from the bank at a time: whole, each takes half a megabyte for 8,000 tokens."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
@@ -31,7 +34,7 @@ class Found:
     attempts: list[dict[str, Any]]
     """Pass rate by attempt number."""
     samples: list[dict[str, Any]]
-    """The selected rollouts, whole."""
+    """The selected rollouts, without token ids and log-probs."""
 
 
 def draw_problems(
@@ -60,7 +63,7 @@ def publish_exploration(
     tables = {
         "groups": exploration.to_rows(),
         "attempts": exploration.attempt_rows(),
-        "selected": [rollout.to_row() for rollout in exploration.selected],
+        "selected": map(_row, exploration.selected),
     }
     meta = {
         **exploration.summary(),
@@ -72,19 +75,38 @@ def publish_exploration(
     return publish_tables(store, name, version, tables, meta=meta)
 
 
+def _row(rollout: Rollout) -> dict[str, Any]:
+    """As `to_row`, without a Python object per token."""
+    import numpy as np
+
+    row = replace(rollout, token_ids=(), logprobs=()).to_row()
+    # Where no rollout has any, the column has no type.
+    if rollout.token_ids:
+        row["token_ids"] = np.asarray(rollout.token_ids, np.int64)
+    if rollout.logprobs:
+        row["logprobs"] = np.asarray(rollout.logprobs, np.float64)
+    return row
+
+
 def read_exploration(store: Store, handle: Handle) -> Found:
     """The exploration behind the handle."""
     return Found(
         round=int(store.manifest(handle).meta["round"]),
         groups=read_rows_of(store, handle, "groups"),
         attempts=read_rows_of(store, handle, "attempts"),
-        samples=read_rows_of(store, handle, "selected"),
+        samples=_selected(store, handle),
     )
 
 
-def read_selected(store: Store, handle: Handle) -> list[Rollout]:
-    """The selected rollouts, with token ids and log-probs."""
-    return [Rollout.from_row(row) for row in read_rows_of(store, handle, "selected")]
+def read_selected(store: Store, handle: Handle, *, logprobs: bool) -> list[Rollout]:
+    """The selected rollouts without token ids, with log-probs where they are asked for."""
+    rows = _selected(store, handle, *(["logprobs"] if logprobs else []))
+    return [Rollout.from_row({"token_ids": (), "logprobs": (), **row}) for row in rows]
+
+
+def _selected(store: Store, handle: Handle, *heavy: str) -> list[dict[str, Any]]:
+    names = [name for name in Rollout.__dataclass_fields__ if name not in ("token_ids", "logprobs")]
+    return read_rows_of(store, handle, "selected", columns=[*names, *heavy])
 
 
 def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str, int]]:
@@ -113,7 +135,10 @@ def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str
             wanted |= judged
         else:
             lost["only_correct" if solved else "only_wrong"] += len(judged)
-    found = RolloutBank(store).get(wanted)
+    found = {
+        rollout.id: replace(rollout, outcome=wanted[rollout.id], token_ids=(), logprobs=())
+        for rollout in _in_chunks(RolloutBank(store), list(wanted))
+    }
     for name in wanted:
         if name not in found:
             raise MissingError(
@@ -123,10 +148,13 @@ def read_siblings(store: Store, handle: Handle) -> tuple[list[Rollout], dict[str
                     remedy=f"delete manifests/{handle.name}/{handle.version}.json to explore again",
                 )
             )
-    return [
-        replace(rollout, outcome=wanted[name], token_ids=(), logprobs=())
-        for name, rollout in found.items()
-    ], dict(lost)
+    return list(found.values()), dict(lost)
+
+
+def _in_chunks(bank: RolloutBank, ids: Sequence[str]) -> Iterator[Rollout]:
+    """What the bank has of these, in their order."""
+    for start in range(0, len(ids), _CHUNK):
+        yield from bank.get(ids[start : start + _CHUNK]).values()
 
 
 def solved_by_level(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

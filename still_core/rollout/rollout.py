@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -64,7 +66,7 @@ class RolloutRequest:
     prompt_digest: str
     """Digest of prompt name, version and chat template."""
     policy_digest: str
-    """Digest of the weights."""
+    """Digest of the published model, or of a teacher's folder: weights and settings."""
     policy_version: int
     """t of the policy M_t: 0 is the backbone, -1 a model that is no M_t."""
     sampling: Sampling
@@ -121,8 +123,8 @@ class Rollout:
     sample_index: int
     seed: int
     text: str
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
+    token_ids: Sequence[int]
+    logprobs: Sequence[float]
     finish_reason: FinishReason
     outcome: str = ""
     """`still_core.verify.verdict.Outcome`, empty before verification."""
@@ -152,6 +154,11 @@ class Rollout:
             logprobs=completion.logprobs,
             finish_reason=completion.finish_reason,
         )
+
+    def packed(self) -> Rollout:
+        """The same, as the bank would give it back, with 8 bytes per token in place of 72."""
+        token_ids, logprobs = array("i", self.token_ids), array("f", self.logprobs)
+        return replace(self, token_ids=token_ids, logprobs=logprobs)
 
     def to_row(self) -> dict[str, Any]:
         """A flat row for Parquet."""

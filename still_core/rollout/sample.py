@@ -30,7 +30,8 @@ class SampleGroup:
 
     problem: Problem
     attempts: tuple[Attempt, ...]  # [num_samples]
-    rollouts: tuple[Rollout, ...]  # [num_samples], texts and verdicts without token ids
+    rollouts: tuple[Rollout, ...]
+    """[num_samples], texts and verdicts without token ids; none where texts were not to be kept."""
 
     @property
     def num_correct(self) -> int:
@@ -60,11 +61,13 @@ def sample(
     prompt: str | PromptTemplate,
     owner: str = "sample",
     stage: str = "sample",
+    keeps_texts: bool = True,
     progress: ProgressListener | None = None,
 ) -> SampleResult:
     """Draw `num_samples` responses to each problem and judge them.
 
-    Args as for `explore`; `stage` names the work in progress reports.
+    Args as for `explore`; `stage` names the work in progress reports, and `keeps_texts=False` is
+    for who only counts: the texts of many problems take gigabytes.
 
     Raises:
         DataError: two problems share an id.
@@ -85,6 +88,7 @@ def sample(
             seed=seed,
             round=round,
             until_correct=False,
+            keeps_texts=keeps_texts,
         ),
         in_flight_limit=lambda finished: num_samples,
         idle_limit=lambda finished: num_samples,
@@ -99,5 +103,5 @@ def _group(search: ProblemSearch) -> SampleGroup:
     return SampleGroup(
         problem=search.problem,
         attempts=search.counted(),
-        rollouts=tuple(search.kept[index] for index in range(len(search.ids))),
+        rollouts=tuple(search.kept[index] for index in sorted(search.kept)),
     )

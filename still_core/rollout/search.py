@@ -119,14 +119,16 @@ class ProblemSearch:
     """The state of one problem."""
 
     problem: Problem
-    requests: Sequence[RolloutRequest]  # [max_attempts]
+    requests: Sequence[RolloutRequest]  # [max_attempts], none once the search is closed
     ids: Sequence[str]  # [max_attempts]
     until_correct: bool
+    keeps_texts: bool = True
     attempts: dict[int, Attempt] = field(default_factory=dict)
     running: set[int] = field(default_factory=set)
     """Indices that are being drawn or judged."""
     kept: dict[int, Rollout] = field(default_factory=dict)
-    """Rollouts with text: the lowest correct one, or all where the search is for a fixed n."""
+    """Rollouts with text: the lowest correct one, or all where the search is for a fixed n and
+    keeps texts."""
     lowest_correct: int | None = None
     """Lowest index of a correct attempt so far."""
 
@@ -164,8 +166,8 @@ class ProblemSearch:
         if attempt.correct and lowest:
             self.lowest_correct = index
             if self.until_correct:
-                self.kept = {index: rollout}
-        if not self.until_correct:
+                self.kept = {index: rollout.packed()}
+        if not self.until_correct and self.keeps_texts:
             self.kept[index] = replace(rollout, token_ids=(), logprobs=())
 
     def counted(self) -> tuple[Attempt, ...]:
@@ -281,6 +283,9 @@ class Campaign:
         """Open searches, filled from the bank as far as it goes; those of twins stay closed."""
         built = [self._build(problem) for problem in problems]
         searches = [s for s in built if self._first.setdefault(s.ids[0], s) is s]
+        for twin in built:
+            if self._first[twin.ids[0]] is not twin:
+                twin.requests = ()
         opened = {search.problem.id: search for search in searches}
         self._open.update(opened)
         self._wanting.update(opened)
@@ -478,6 +483,7 @@ class Campaign:
             if search.done() and (self._abort_siblings or not search.running):
                 self._done += 1
                 self.tally.solved += search.lowest_correct is not None
+                search.requests = ()
                 del self._open[name]
                 self._wanting.pop(name, None)
         self._touched.clear()
@@ -514,6 +520,7 @@ def search_builder(
     seed: int,
     round: int,
     until_correct: bool,
+    keeps_texts: bool = True,
 ) -> Callable[[Problem], ProblemSearch]:
     """A function that opens the search of one problem: prompt, seeds and identities.
 
@@ -545,6 +552,7 @@ def search_builder(
             requests=requests,
             ids=[request.id for request in requests],
             until_correct=until_correct,
+            keeps_texts=keeps_texts,
         )
 
     return build

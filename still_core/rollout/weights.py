@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from still_core.errors import ConfigError, explain
 from still_core.identity import digest
@@ -51,39 +52,52 @@ class Weights:
 
 
 def shape_digest(directory: Path) -> str:
-    """Digest of architecture and tokenizer: equal where weights can be swapped in a live engine.
+    """Digest of architecture, tokenizer and end tokens, which engines read at their start alone.
+
+    Equal where weights can be swapped in a live engine.
 
     Raises:
         ConfigError: the folder has no readable config.json or no tokenizer.
     """
-    parts = []
-    for name in ("config.json", "tokenizer.json"):
-        try:
-            part = json.loads((directory / name).read_text())
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                explain(
-                    f"model folder {directory} has no readable {name}",
-                    got=str(error),
-                    remedy="give a folder written by save_pretrained of model and tokenizer",
-                )
-            ) from error
-        parts.append(part)
-    config, tokenizer = parts
+    config, tokenizer = _json(directory, "config.json"), _json(directory, "tokenizer.json")
     kept = {key: value for key, value in config.items() if key not in _IRRELEVANT}
     # Left behind by whoever padded or cut a batch last; they do not touch generation.
     tokenizer = {k: v for k, v in tokenizer.items() if k not in ("padding", "truncation")}
-    return digest([kept, tokenizer])
+    return digest([kept, tokenizer, _end_tokens(directory, config)])
+
+
+def _end_tokens(directory: Path, config: dict[str, Any]) -> list[int]:
+    """The tokens that end a response; without generation_config.json those of config.json."""
+    name = "generation_config.json"
+    generation = _json(directory, name) if (directory / name).is_file() else config
+    ends = generation.get("eos_token_id")
+    return sorted({ends} if isinstance(ends, int) else set(ends or ()))
+
+
+def _json(directory: Path, name: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((directory / name).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            explain(
+                f"model folder {directory} has no readable {name}",
+                got=str(error),
+                remedy="give a folder written by save_pretrained of model and tokenizer",
+            )
+        ) from error
+    return content
 
 
 def directory_digest(directory: Path) -> str:
-    """Digest of the weight files of a model folder: names, sizes and content.
+    """Digest of the files of a model folder, weights and settings: names and content.
 
     Raises:
         ConfigError: the folder holds no safetensors.
     """
-    files = sorted(directory.glob("*.safetensors"))
-    if not files:
+    from still_core.train.model_folder import PATTERNS
+
+    files = sorted(path for pattern in PATTERNS for path in directory.glob(pattern))
+    if not any(path.suffix == ".safetensors" for path in files):
         raise ConfigError(
             explain("model folder holds no weights", got=str(directory), expected="*.safetensors")
         )

@@ -23,12 +23,16 @@ def publish_tables(
     return store.publish(name, version, files, meta=meta)
 
 
-def read_rows_of(store: Store, handle: Handle, table: str) -> list[dict[str, Any]]:
-    """One table's rows as plain Python values.
+def read_rows_of(
+    store: Store, handle: Handle, table: str, *, columns: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """One table's rows as plain Python values; only some of its columns, where they are named.
 
     Raises:
         MissingError: the artefact has no such table.
     """
     file = f"{table}.parquet"
-    rows: list[dict[str, Any]] = decode_table(store.read_bytes(handle, file), file).to_pylist()
+    rows: list[dict[str, Any]] = decode_table(
+        store.read_bytes(handle, file), file, columns
+    ).to_pylist()
     return rows

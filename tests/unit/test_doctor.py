@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from still_core import doctor
@@ -36,7 +38,8 @@ def server() -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(401 if self.path.startswith("/key") else 200)
+            codes = {"/key/health": 401, "/nothing-here/health": 404}
+            self.send_response(codes.get(self.path, 200))
             self.end_headers()
             self.wfile.write(b"true" if self.path == "/api/health" else b"false")
 
@@ -216,11 +219,24 @@ def test_the_active_profile_counts_and_no_profile_is_fine(tmp_path: Path) -> Non
 
 def test_ray_is_local_unless_an_address_is_set(server: str) -> None:
     have = {"ray": "2.60.0"}
-    assert doctor.check_ray({}, have).status is Status.OK
+    for unset in ({}, {"RAY_ADDRESS": ""}, {"RAY_ADDRESS": "local"}):
+        assert "start a local cluster" in doctor.check_ray(unset, have).found
     assert doctor.check_ray({"RAY_ADDRESS": server}, have).status is Status.OK
     for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "ray://x:notaport"):
         assert doctor.check_ray({"RAY_ADDRESS": address}, have).status is Status.FAIL
     assert doctor.check_ray({}, {}).status is Status.FAIL
+
+
+def test_an_address_found_by_itself_wants_a_ray_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto, have = {"RAY_ADDRESS": "auto"}, {"ray": "2.60.0"}
+    program = shutil.copy(shutil.which("sleep") or "", tmp_path / "raylet")
+    with subprocess.Popen([program, "60"]) as node:
+        assert "join the Ray of this machine" in doctor.check_ray(auto, have).found
+        node.kill()
+    monkeypatch.setattr(psutil, "process_iter", lambda _: iter([]))
+    assert doctor.check_ray(auto, have).status is Status.FAIL
 
 
 def test_a_store_that_can_not_be_written_is_found(tmp_path: Path) -> None:

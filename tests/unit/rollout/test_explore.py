@@ -13,18 +13,26 @@ from typing import Any
 
 import pytest
 
-from still_core.errors import DataError, RolloutError
+from still_core.errors import DataError, MissingError, RolloutError
 from still_core.identity import canonical, digest
+from still_core.problems.difficulty import PassRate, measured_rates
 from still_core.problems.pool import PoolRecipe
 from still_core.problems.problem import AnswerKind, Bucket, Problem
 from still_core.rollout import search
 from still_core.rollout.bank import RolloutBank
 from still_core.rollout.explore import Exploration, explore
-from still_core.rollout.found import draw_problems, publish_exploration
+from still_core.rollout.found import (
+    draw_problems,
+    publish_exploration,
+    read_exploration,
+    read_selected,
+    read_siblings,
+)
 from still_core.rollout.recipe import ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Completion, FinishReason, Rollout, RolloutRequest, Sampling
-from still_core.rollout.sample import sample
+from still_core.rollout.sample import SampleResult, sample
 from still_core.store import Store
+from still_core.store.tables import table_bytes
 from still_core.verify import VERIFIER_VERSION
 from still_core.verify.verdict import Outcome, Verdict
 from tasks.explore import pool_is_exhausted
@@ -338,6 +346,52 @@ def test_a_second_exploration_draws_nothing_and_finds_the_same() -> None:
     assert second.selected == first.selected
 
 
+def test_siblings_come_from_the_bank_in_small_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    script = {f"p{n}": [9] for n in range(60)}
+    found = run(ScriptedPool(script, capacity=64), 60, bank=RolloutBank(store))
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    whole, asked = RolloutBank.get, []
+
+    def get(bank: RolloutBank, ids: Iterable[str]) -> dict[str, Rollout]:
+        asked.append(len(list(ids)))
+        return whole(bank, ids)
+
+    monkeypatch.setattr(RolloutBank, "get", get)
+    siblings, lost = read_siblings(store, handle)
+    assert max(asked) <= 256 < sum(asked) == len(siblings) == 600
+    assert lost == {"not_judged": 0}
+    names = [attempt.rollout_id for group in found.groups for attempt in group.attempts]
+    banked = whole(RolloutBank(store), names)
+    assert siblings == [replace(banked[name], token_ids=(), logprobs=()) for name in names]
+
+
+def test_a_sibling_that_the_bank_has_lost_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    found = run(ScriptedPool({"p0": [1]}), 1, bank=MemoryBank())
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    with pytest.raises(MissingError, match=found.groups[0].attempts[0].rollout_id):
+        read_siblings(store, handle)
+
+
+@pytest.mark.parametrize("logprobs", [True, False])
+def test_selected_rollouts_are_read_without_what_nobody_looks_at(
+    tmp_path: Path, logprobs: bool
+) -> None:
+    store = Store(tmp_path)
+    found = run(ScriptedPool({"p0": [1], "p1": [0]}), 3)
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    bare = [replace(one, token_ids=(), logprobs=()) for one in found.selected]
+    with_logprobs = [replace(one, logprobs=(-1.0, -1.0, -1.0)) for one in bare]
+    read = read_selected(store, handle, logprobs=logprobs)
+    assert read == (with_logprobs if logprobs else bare)
+    for row in read_exploration(store, handle).samples:
+        assert {"id", "text", "outcome"} < set(row)
+        assert not {"token_ids", "logprobs"} & set(row)
+
+
 class RoughPool(ScriptedPool):
     """Completions that no shard holds as they are: lone surrogates, log-probs beyond float32."""
 
@@ -345,6 +399,30 @@ class RoughPool(ScriptedPool):
         rollout = super()._finish(request)
         text = rollout.text if rollout.text == "good" else "\ud800"
         return replace(rollout, text=text, logprobs=(-0.1, -1 / 3, -2e-9))
+
+
+class MutePool(ScriptedPool):
+    """An endpoint, which tells no tokens."""
+
+    def _finish(self, request: RolloutRequest) -> Rollout:
+        return replace(super()._finish(request), token_ids=(), logprobs=())
+
+
+def test_a_selected_rollout_takes_eight_bytes_a_token_until_it_is_published() -> None:
+    (one,) = run(ScriptedPool({"p0": [1]}), 1).selected
+    assert memoryview(one.token_ids).nbytes + memoryview(one.logprobs).nbytes == 8 * 3
+
+
+@pytest.mark.parametrize("pool", [ScriptedPool, RoughPool, MutePool])
+def test_selected_rollouts_are_published_as_the_banks_own_rows(
+    tmp_path: Path, pool: type[ScriptedPool]
+) -> None:
+    store = Store(tmp_path)
+    found = run(pool({"p0": [1], "p2": [0]}), 3, bank=RolloutBank(store))
+    handle = publish_exploration(store, "explore", "1", found, round=1, left=0)
+    banked = RolloutBank(store).get(one.id for one in found.selected)
+    rows = [banked[one.id].to_row() for one in found.selected]
+    assert store.read_bytes(handle, "selected.parquet") == table_bytes(rows)
 
 
 def test_what_was_drawn_and_what_comes_from_the_bank_are_the_same_bytes(tmp_path: Path) -> None:
@@ -510,6 +588,62 @@ def test_a_sample_has_exactly_n_attempts_whatever_their_outcome() -> None:
         [0, 1, 2, 3],
         [0, 1, 2, 3],
     ]
+
+
+def test_the_requests_of_a_finished_problem_are_forgotten() -> None:
+    pool, built = ScriptedPool({f"p{n}": [n] for n in range(5)}), []
+    build = search.search_builder(
+        pool,
+        PlainPrompt(),
+        Sampling(temperature=0.0, max_tokens=8),
+        max_attempts=6,
+        seed=0,
+        round=0,
+        until_correct=True,
+    )
+
+    def remembered(problem: Problem) -> search.ProblemSearch:
+        built.append(build(problem))
+        assert len(built[-1].requests) == 6
+        return built[-1]
+
+    problems = make_problems(6)
+    campaign = search.Campaign(
+        stage="test",
+        pool=pool,
+        verifier=ScriptedVerifier(),
+        bank=None,
+        owner="test",
+        build=remembered,
+        in_flight_limit=lambda finished: 2,
+        idle_limit=lambda finished: 2,
+        abort_siblings=True,
+        progress=None,
+    )
+    found = campaign.run([*problems, replace(problems[0], id="twin")])
+    assert [len(each.counted()) for each in found] == [1, 2, 3, 4, 5, 6, 1]
+    assert [each.requests for each in (*found, *built)] == [()] * 14
+
+
+def counted(*, keeps_texts: bool) -> SampleResult:
+    return sample(
+        make_problems(30),
+        ScriptedPool({f"p{n}": [0, 2] for n in range(30)}),
+        None,
+        ScriptedVerifier(),
+        Sampling(temperature=1.0, max_tokens=8),
+        num_samples=8,
+        prompt=PlainPrompt(),
+        keeps_texts=keeps_texts,
+    )
+
+
+def test_who_only_counts_keeps_no_text_and_counts_the_same() -> None:
+    whole, bare = counted(keeps_texts=True), counted(keeps_texts=False)
+    assert [len(group.rollouts) for group in whole.groups] == [8] * 30
+    assert [group.rollouts for group in bare.groups] == [()] * 30
+    rate = PassRate(num_correct=2, num_attempts=8)
+    assert measured_rates(bare) == measured_rates(whole) == {f"p{n}": rate for n in range(30)}
 
 
 def test_greedy_samples_of_other_seeds_and_rounds_come_from_the_bank() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 
 from still_core.errors import ConfigError
 from still_core.rollout.engines.engine import engine_build
+from still_core.rollout.pool import RolloutPool
 from still_core.rollout.recipe import EngineRecipe, ExploreRecipe, RolloutResources
 from still_core.rollout.rollout import Sampling
 from still_core.rollout.weights import Weights, directory_digest, shape_digest
+from still_core.store import Store
 from tests.fixtures.tiny_model import write_tiny_model
 
 
@@ -79,12 +83,63 @@ def test_weights_differ_by_content_and_shape_by_architecture(
     assert shape_digest(wider) != shape_digest(tiny_model_dir)
 
 
+SETTINGS = {
+    "config.json": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+    "generation_config.json": {"eos_token_id": [1, 2]},
+    "tokenizer_config.json": {"chat_template": "{{ messages }}"},
+}
+"""What a user may mend in a model's folder, by file."""
+
+
+def mended_copy(model: Path, folder: Path, name: str) -> Path:
+    """A copy of a model's folder in which one of its settings is another."""
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**settings, **SETTINGS[name]}))
+    return folder
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_teacher_whose_settings_were_mended_is_another_policy(
+    tiny_model_dir: Path, tmp_path: Path, name: str
+) -> None:
+    mended = mended_copy(tiny_model_dir, tmp_path / "mended", name)
+    resources, engine = RolloutResources(), EngineRecipe(kind="transformers")
+    before, after = (RolloutPool(each, engine, resources) for each in (tiny_model_dir, mended))
+    assert before.policy_digest != after.policy_digest
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_a_live_engine_is_not_used_again_for_what_it_reads_at_its_start(
+    tiny_model_dir: Path, tmp_path: Path, name: str
+) -> None:
+    mended = mended_copy(tiny_model_dir, tmp_path / "mended", name)
+    assert shape_digest(mended) != shape_digest(tiny_model_dir)
+
+
+def test_the_loops_models_go_by_their_handle_whatever_their_folder_says(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    handle = Store(tmp_path / "store").publish_dir("model", "1", tiny_model_dir)
+    resources, engine = RolloutResources(), EngineRecipe(kind="transformers")
+    pool = RolloutPool(tiny_model_dir, engine, resources, handle=handle)
+    assert pool.policy_digest == handle.digest
+
+
+def test_how_a_trainer_writes_the_end_tokens_down_does_not_change_the_shape(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model_dir, copy)
+    settings = json.loads((copy / "generation_config.json").read_text())
+    settings.update(eos_token_id=[settings["eos_token_id"]], transformers_version="0")
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    assert shape_digest(copy) == shape_digest(tiny_model_dir)
+
+
 def test_a_trainer_s_notes_in_the_config_do_not_change_the_shape(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    import json
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(tiny_model_dir, copy)
     config = json.loads((copy / "config.json").read_text())
@@ -111,8 +166,6 @@ def test_missing_weights_without_a_handle_are_named() -> None:
 def test_weights_that_a_node_lacks_are_fetched_by_handle(
     tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    from still_core.store import Store
-
     store = Store(tmp_path / "store")
     handle = store.publish_dir("model", "1", tiny_model_dir)
     weights = Weights(
