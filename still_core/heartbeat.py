@@ -57,6 +57,10 @@ class State(StrEnum):
         return self in (State.ENDED, State.FAILED)
 
 
+GIVEN_UP = "given up"
+"""Phase of a worker that is not started again for now."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerState:
     """One worker of a stage, as far as its owner knows."""

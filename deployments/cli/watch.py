@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from deployments.cli.parameters import DEFAULT_STORE, StoreRoot, open_store
-from still_core.heartbeat import StageState, State, read_heartbeats
+from still_core.heartbeat import GIVEN_UP, StageState, State, WorkerState, read_heartbeats
 from still_core.report.text import duration, figure
 
 if TYPE_CHECKING:
@@ -75,12 +75,14 @@ def line(state: StageState, now: float) -> str:
     if seen is State.STALLED:
         still = duration(now - state.advanced_at)
         parts.append(f"no progress for {still}: {state.where}")
-    parts += [
-        f"{worker.name} restarted {worker.restarts} times, last because {worker.last_failure}"
-        for worker in state.workers
-        if worker.restarts
-    ]
+    parts += [_failures(worker) for worker in state.workers if worker.restarts]
     return ", ".join(parts)
+
+
+def _failures(worker: WorkerState) -> str:
+    if worker.phase == GIVEN_UP:
+        return f"{worker.name} given up, because {worker.last_failure}"
+    return f"{worker.name} restarted {worker.restarts} times, last because {worker.last_failure}"
 
 
 def _page(states: list[StageState], run: str, left_out: list[str]) -> Group:

@@ -23,7 +23,7 @@ from typing import Any
 
 from still_core.closing import Closing
 from still_core.errors import ConfigError, RolloutError, explain
-from still_core.heartbeat import WorkerState, forget_workers, watch_workers
+from still_core.heartbeat import GIVEN_UP, WorkerState, forget_workers, watch_workers
 from still_core.rollout.actor import LINGER_S, Command, EngineFactory, Report, RolloutActor
 from still_core.rollout.cluster import end_actors, gist
 from still_core.rollout.engines.engine import build_engine, engine_build
@@ -71,7 +71,7 @@ class _Worker:
     restarts: int = 0
     last_failure: str = ""
     absent: str = "waiting for resources"
-    """Its phase while it has no report: this, or `given up`."""
+    """Its phase while it has no report: this, or `GIVEN_UP`."""
 
     def known_until(self, now: float) -> float:
         """Up to when it was seen what its engine does: an answer is out, or the last has ended."""
@@ -567,7 +567,7 @@ class RolloutPool(Closing):
         self._given_up.append(worker)
         self._home = {d: home for d, home in self._home.items() if home is not worker}
         owed, worker.queue, worker.report = worker.queue, deque(), None
-        worker.failures, worker.failure, worker.absent = 0, "", "given up"
+        worker.failures, worker.failure, worker.absent = 0, "", GIVEN_UP
         for identity in owed:
             if identity in self._requests:
                 self._home_of(self._requests[identity]).queue.append(identity)

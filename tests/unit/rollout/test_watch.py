@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deployments.cli.watch import line, watch
-from still_core.heartbeat import Heartbeat, StageState, State, WorkerState
+from still_core.heartbeat import GIVEN_UP, Heartbeat, StageState, State, WorkerState
 from still_core.progress import Progress
 from still_core.store import Store
 
@@ -68,6 +69,9 @@ def test_restarts_are_shown_with_their_cause() -> None:
     text = line(state(workers=[worker]), 1001.0)
     assert "oldest request 1 min 15 s" in text
     assert "rollout-0 restarted 2 times, last because actor died" in text
+    lost = replace(worker, phase=GIVEN_UP, in_flight=0)
+    text = line(state(workers=[lost]), 1001.0)
+    assert "rollout-0 given up, because actor died" in text
 
 
 def test_large_figures_are_shown_whole() -> None:
