@@ -34,7 +34,7 @@ def test_a_run_by_dpo_shares_all_up_to_exploration_and_adds_an_aligned_model(
     recipe = load_recipe(str(finished_run.recipe_file), CHANGES)
     plan = plan_still_2(recipe, finished_run.store, Resources())
     expected = [f"{stage} round 1" for stage in ("explore-problems", "score-siblings")]
-    expected += ["build-pairs after round 1", "align-model M_2"]
+    expected += ["build-pairs after round 1", "gate-pairs M_2", "align-model M_2"]
     assert all(f"will run  {name}" in plan for name in expected)
 
     still_2(recipe, store=finished_run.store, reports=str(tmp_path))
